@@ -1,0 +1,40 @@
+"""Adaptive Diffusion: the same picture in a fraction of the denoiser calls."""
+
+from adaptive_diffusion.adapters.denoiser import AdaptiveDenoiser
+from adaptive_diffusion.api import accelerate, disable, enable, report
+from adaptive_diffusion.errors import (
+    AdaptiveDiffusionError,
+    MiniatureError,
+    NoReportError,
+    PolicyError,
+    StepsError,
+    UnsupportedPipelineError,
+)
+from adaptive_diffusion.miniatures import load_miniature
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.policies import ErrorControlled, FixedSchedule, Policy, ThirdOrder, Trace
+from adaptive_diffusion.trajectory import Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaptiveDenoiser",
+    "AdaptiveDiffusionError",
+    "ErrorControlled",
+    "FixedSchedule",
+    "MiniatureError",
+    "NoReportError",
+    "NoiseSchedule",
+    "Policy",
+    "PolicyError",
+    "Report",
+    "StepsError",
+    "ThirdOrder",
+    "Trace",
+    "UnsupportedPipelineError",
+    "accelerate",
+    "disable",
+    "enable",
+    "load_miniature",
+    "report",
+]

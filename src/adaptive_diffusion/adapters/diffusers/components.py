@@ -1,0 +1,88 @@
+"""What in a pipeline is a denoiser and what a scheduler, and which pipelines can't be served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from adaptive_diffusion.errors import UnsupportedPipelineError
+
+__all__ = ["check_pipeline", "denoisers", "is_side_network", "schedulers"]
+
+_DENOISER_MODULES = ("diffusers.models.unets", "diffusers.models.transformers")
+_SIDE_MODULES = ("diffusers.models.controlnets",)
+_DENOISER_NAMES = ("unet", "transformer", "denoiser", "prior")
+
+# What these pipelines do in their loop is more than calling a denoiser on a continuous sample.
+_UNSUPPORTED = {
+    "Amused": "it samples discrete tokens, whose changes can't be extrapolated",
+    "VQDiffusion": "it samples discrete tokens, whose changes can't be extrapolated",
+    "LLaDA": "it samples discrete tokens, whose changes can't be extrapolated",
+    "Onnx": "its denoiser is an ONNX session, not a torch module",
+    "LEdits": "it edits the attention maps that its denoiser calls leave behind",
+    "AttendAndExcite": "it follows gradients through its denoiser calls",
+    "Panorama": "it blends interleaved views within one step",
+    "Combined": "it wraps other pipelines: enable its inner ones instead",
+}
+
+
+def check_pipeline(pipeline: Any) -> None:
+    """Raises `UnsupportedPipelineError`, with the reason, unless the pipeline can be served."""
+    name = type(pipeline).__name__
+    if not callable(pipeline) or not hasattr(pipeline, "components"):
+        raise UnsupportedPipelineError(
+            f"{name} is not a diffusers pipeline; for a sampling loop of your own, "
+            "wrap the denoiser in AdaptiveDenoiser"
+        )
+    for part, reason in _UNSUPPORTED.items():
+        if part in name:
+            raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}")
+    if not schedulers(pipeline):
+        raise UnsupportedPipelineError(f"{name} has no scheduler with a step method")
+    if all(is_side_network(module) for module in denoisers(pipeline)):
+        raise UnsupportedPipelineError(f"{name} has no denoiser (a UNet or transformer module)")
+
+
+def denoisers(pipeline: Any) -> list[nn.Module]:
+    """The modules whose calls are skipped: denoisers, and ControlNets beside them."""
+    return [
+        module
+        for name, module in _parts(pipeline)
+        if isinstance(module, nn.Module)
+        and (
+            _comes_from(module, _DENOISER_MODULES + _SIDE_MODULES)
+            or name.startswith(_DENOISER_NAMES)
+        )
+    ]
+
+
+def is_side_network(module: nn.Module) -> bool:
+    """Whether the module only prepares something for a denoiser, as a ControlNet does."""
+    return _comes_from(module, _SIDE_MODULES)
+
+
+def schedulers(pipeline: Any) -> list[Any]:
+    """The pipeline's schedulers, under whatever names it keeps them."""
+    return [part for _, part in _parts(pipeline) if _is_scheduler(part)]
+
+
+def _is_scheduler(part: Any) -> bool:
+    methods = ("step", "set_timesteps")
+    return not isinstance(part, nn.Module) and all(
+        callable(getattr(part, m, None)) for m in methods
+    )
+
+
+def _comes_from(module: nn.Module, packages: tuple[str, ...]) -> bool:
+    inner = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
+    return any(base.__module__.startswith(packages) for base in type(inner).__mro__)
+
+
+def _parts(pipeline: Any) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for name, part in [*pipeline.components.items(), *vars(pipeline).items()]:
+        if part is not None and id(part) not in seen:
+            seen.add(id(part))
+            yield name, part

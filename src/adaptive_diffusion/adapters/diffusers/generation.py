@@ -1,0 +1,183 @@
+"""One call of an accelerated pipeline.
+
+An iteration of its loop is the denoiser call or calls up to the scheduler's `step`; the first
+denoiser call after a step opens the next iteration. `set_timesteps` begins a new loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive_diffusion.adapters.diffusers.batch import (
+    call_on_rows,
+    map_tensors,
+    reason_to_stay_whole,
+    shapes,
+)
+from adaptive_diffusion.adapters.diffusers.components import is_side_network
+from adaptive_diffusion.adapters.diffusers.scheduler_step import (
+    SchedulerStep,
+    noise_schedule,
+    position_of,
+)
+from adaptive_diffusion.errors import StepsError
+from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.trajectory import Report, Trajectory
+
+__all__ = ["Generation", "StepCallback"]
+
+StepCallback = Callable[[list[list[bool]]], None]
+
+
+@dataclass
+class _Loop:
+    """One sampling loop of the generation: its trajectory and what its iterations have seen."""
+
+    branches: dict[Any, Any] = field(default_factory=dict)  # the last outputs, by branch
+    calls: Counter[int] = field(default_factory=Counter)  # this iteration's, by module
+    steps: Counter[int] = field(default_factory=Counter)  # this iteration's, by scheduler
+    inputs: list[tuple[Any, Any]] = field(default_factory=list)  # the first iteration's arguments
+    plan: list[bool] | None = None  # unknown until the first step has shown the samples
+    trajectory: Trajectory | None = None
+
+    def begin_iteration(self) -> None:
+        assert self.trajectory is not None
+        self.calls.clear()
+        self.steps.clear()
+        self.plan = self.trajectory.open()
+
+
+class Generation:
+    """Leads one pipeline call's denoiser calls and scheduler steps through trajectories."""
+
+    def __init__(self, policy: Policy, on_step: StepCallback | None) -> None:
+        self._policy = policy
+        self._on_step = on_step
+        self._notes: list[str] = []
+        self._mask: list[list[bool]] = []
+        self._loop: _Loop | None = None
+        self._first_call: float | None = None
+        self._last_step = 0.0
+
+    def call_denoiser(
+        self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """The denoiser's output: computed, computed for some samples, or the last one again."""
+        loop = self._iteration()
+        key = (id(module), loop.calls[id(module)], shapes(args, kwargs))
+        loop.calls[id(module)] += 1
+        if loop.plan is None:
+            loop.inputs.append((args, kwargs))
+        known = key in loop.branches
+        if known and loop.plan is not None and not all(loop.plan):
+            output = loop.branches[key]
+            if any(loop.plan):
+                output = call_on_rows(call, args, kwargs, loop.plan, output)
+        else:
+            output = call(*args, **kwargs)
+            self._note_unplanned_call(loop)
+        loop.branches[key] = map_tensors(_blank if is_side_network(module) else _copy, output)
+        return output
+
+    def step(self, scheduler: Any, step: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The scheduler's step, with the skipped samples' outputs forecast."""
+        loop = self._loop
+        if loop is None or not loop.calls:
+            return step(scheduler, *args, **kwargs)
+        solver = SchedulerStep(scheduler, step, args, kwargs)
+        if loop.trajectory is None:
+            loop.trajectory = self._begin_trajectory(loop, scheduler, solver)
+        key = (id(scheduler), loop.steps[id(scheduler)])
+        loop.steps[id(scheduler)] += 1
+        loop.trajectory.advance(key, solver.output, solver.sample, solver)
+        self._last_step = time.perf_counter()
+        return solver.returned
+
+    def set_timesteps(
+        self, scheduler: Any, set_timesteps: Callable[..., Any], args: Any, kwargs: Any
+    ) -> None:
+        """Begins a new loop, if one has been running."""
+        if 0 in (*args[:1], kwargs.get("num_inference_steps")):
+            raise StepsError("num_inference_steps must be at least 1: there is nothing to denoise")
+        set_timesteps(scheduler, *args, **kwargs)
+        if self._loop is not None and self._loop.trajectory is not None:
+            self._end_loop()
+
+    def finish(self) -> Report:
+        """Ends the generation and says what it did."""
+        self._end_loop()
+        seconds = self._last_step - (self._first_call or self._last_step)
+        return Report(self._policy, self._mask, seconds, self._notes)
+
+    def _iteration(self) -> _Loop:
+        if self._first_call is None:
+            self._first_call = time.perf_counter()
+        if self._loop is None:
+            self._loop = _Loop()
+        if self._loop.steps:
+            self._end_iteration(self._loop)
+            self._loop.begin_iteration()
+        return self._loop
+
+    def _begin_trajectory(self, loop: _Loop, scheduler: Any, solver: SchedulerStep) -> Trajectory:
+        schedule = noise_schedule(scheduler).tail(position_of(solver.timestep, scheduler))
+        samples = self._count_samples(loop, solver.sample)
+        loop.inputs.clear()
+        trajectory = Trajectory(self._policy, schedule, samples)
+        trajectory.open()
+        return trajectory
+
+    def _count_samples(self, loop: _Loop, sample: Tensor) -> int:
+        if len(sample) == 1:
+            return 1
+        for args, kwargs in loop.inputs:
+            reason = reason_to_stay_whole(args, kwargs, sample)
+            if reason is not None:
+                self._notes.append(f"the batch is decided as a whole: {reason}")
+                return 1
+        return len(sample)
+
+    def _note_unplanned_call(self, loop: _Loop) -> None:
+        """A branch without history is computed, whatever the plan says."""
+        if loop.plan is None or all(loop.plan):
+            return
+        assert loop.trajectory is not None
+        loop.trajectory.compute_all()
+
+    def _end_iteration(self, loop: _Loop) -> None:
+        assert loop.trajectory is not None
+        loop.trajectory.close()
+        if self._on_step is not None:
+            self._on_step(_side_by_side(self._mask, loop.trajectory.mask))
+
+    def _end_loop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is None or loop.trajectory is None:
+            return
+        if loop.steps:
+            self._end_iteration(loop)
+        self._mask = _side_by_side(self._mask, loop.trajectory.mask)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+def _blank(tensor: Tensor) -> Tensor:
+    """Zeros in the tensor's shape that take no memory: nobody reads them."""
+    return torch.zeros((), dtype=tensor.dtype, device=tensor.device).expand(tensor.shape)
+
+
+def _side_by_side(before: list[list[bool]], after: list[list[bool]]) -> list[list[bool]]:
+    """Joins the masks of two loops; one decided as a whole counts for every sample."""
+    if not before:
+        return after
+    samples = max(len(before), len(after))
+    return [before[i % len(before)] + after[i % len(after)] for i in range(samples)]

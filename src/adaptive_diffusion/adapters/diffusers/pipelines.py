@@ -1,0 +1,89 @@
+"""Switching the acceleration of a pipeline on and off.
+
+An enabled pipeline has a same-named subclass of its class, whose call makes a generation. Nothing
+else of it is changed while it rests; `disable` gives it its class back.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from adaptive_diffusion.adapters.diffusers.components import check_pipeline, denoisers, schedulers
+from adaptive_diffusion.adapters.diffusers.generation import Generation, StepCallback
+from adaptive_diffusion.adapters.diffusers.interception import intercept
+from adaptive_diffusion.errors import NoReportError
+from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.trajectory import Report
+
+__all__ = ["Setting", "disable", "enable", "report", "setting_of"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an enabled pipeline runs: its policy, and who is told of every step."""
+
+    policy: Policy
+    on_step: StepCallback | None = None
+
+
+_settings: WeakKeyDictionary[Any, Setting] = WeakKeyDictionary()
+_reports: WeakKeyDictionary[Any, Report] = WeakKeyDictionary()
+
+
+def enable(pipeline: Any, setting: Setting) -> None:
+    """From now on the pipeline's calls follow `setting`; an earlier one is replaced.
+
+    Raises:
+        UnsupportedPipelineError: if the pipeline can't be served; it is then left as it was.
+    """
+    check_pipeline(pipeline)
+    if pipeline not in _settings:
+        cls: Any = type(pipeline)
+        pipeline.__class__ = _accelerated(cls)
+    _settings[pipeline] = setting
+
+
+def disable(pipeline: Any) -> None:
+    """Makes the pipeline exactly what it was; does nothing if it is not enabled."""
+    if _settings.pop(pipeline, None) is not None:
+        pipeline.__class__ = type(pipeline).__bases__[0]
+
+
+def setting_of(pipeline: Any) -> Setting | None:
+    """The setting that the pipeline follows, or None if it is not enabled."""
+    return _settings.get(pipeline)
+
+
+def report(pipeline: Any) -> Report:
+    """What the pipeline's last accelerated call did.
+
+    Raises:
+        NoReportError: if there was none.
+    """
+    try:
+        return _reports[pipeline]
+    except (KeyError, TypeError):
+        raise NoReportError(
+            f"{type(pipeline).__name__} has made nothing yet while enabled: "
+            "call enable(pipe), then the pipeline"
+        ) from None
+
+
+@functools.cache
+def _accelerated(cls: Any) -> Any:
+    def call_through(self: Any, *args: Any, **kwargs: Any) -> Any:
+        setting = _settings.get(self)
+        if setting is None:  # a copy of an enabled pipeline
+            return cls.__call__(self, *args, **kwargs)
+        generation = Generation(setting.policy, setting.on_step)
+        with intercept(generation, denoisers(self), schedulers(self)):
+            result = cls.__call__(self, *args, **kwargs)
+        _reports[self] = generation.finish()
+        return result
+
+    functools.update_wrapper(call_through, cls.__call__)
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), {"__call__": call_through, **names})

@@ -1,0 +1,141 @@
+"""A diffusers scheduler as a solver: its noise levels, and its steps that can be taken again."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS, NoiseSchedule
+
+__all__ = ["SchedulerStep", "noise_schedule", "position_of"]
+
+
+def noise_schedule(scheduler: Any) -> NoiseSchedule:
+    """Coordinates, gains and clean-sample coefficients of all of the scheduler's timesteps.
+
+    A scheduler that shows no noise levels gets a uniform schedule.
+    """
+    steps = len(scheduler.timesteps)
+    prediction = scheduler.config.get("prediction_type", "flow_prediction")
+    levels = _levels(scheduler, steps, prediction)
+    if levels is None or prediction not in PREDICTIONS:
+        return NoiseSchedule.uniform(steps)
+    return NoiseSchedule.from_levels(*levels, prediction)
+
+
+def _levels(scheduler: Any, steps: int, prediction: str) -> tuple[list[float], list[float]] | None:
+    sigmas = getattr(scheduler, "sigmas", None)
+    if isinstance(sigmas, Tensor) and len(sigmas) == steps + 1:
+        sigmas = sigmas.double().cpu()
+        if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # samples are variance preserving
+            pairs = [scheduler._sigma_to_alpha_sigma_t(sigma) for sigma in sigmas]
+            return [float(alpha) for alpha, _ in pairs], [float(sigma) for _, sigma in pairs]
+        if prediction == "flow_prediction":
+            return (1 - sigmas).tolist(), sigmas.tolist()
+        return [1.0] * (steps + 1), sigmas.tolist()
+    cumulative = getattr(scheduler, "alphas_cumprod", None)
+    timesteps = scheduler.timesteps.cpu()
+    if isinstance(cumulative, Tensor) and not timesteps.is_floating_point():
+        final = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0)).reshape(1)
+        cumulative = torch.cat([cumulative.cpu()[timesteps].double(), final.cpu().double()])
+        return cumulative.sqrt().tolist(), (1 - cumulative).sqrt().tolist()
+    return None
+
+
+def position_of(timestep: Tensor | float, scheduler: Any) -> int:
+    """Where `timestep` stands in the scheduler's timesteps; 0 if it is none of them."""
+    first = float(torch.as_tensor(timestep).flatten()[0])
+    matches = (scheduler.timesteps.cpu() == first).nonzero().flatten()
+    return int(matches[0]) if len(matches) else 0
+
+
+@functools.lru_cache
+def _signature(step: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(step)
+
+
+class SchedulerStep:
+    """One call of a scheduler's `step`, with its arguments bound.
+
+    Attributes:
+        output: the model output that the pipeline passed.
+        sample: the sample that the pipeline passed.
+        timestep: the timestep that the pipeline passed.
+        returned: what the latest run gave back to the pipeline.
+        drew_noise: whether the first run took random numbers.
+    """
+
+    def __init__(
+        self, scheduler: Any, step: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> None:
+        self._scheduler = scheduler
+        self._step = step
+        self._bound = _signature(step).bind(scheduler, *args, **kwargs)
+        self._noise_states: list[Tensor] | None = None
+        self.output: Any = self._bound.arguments.get("model_output")
+        self.sample: Any = self._bound.arguments.get("sample")
+        self.timestep: Any = self._bound.arguments.get("timestep")
+        self.returned: Any = None
+        self.drew_noise = False
+
+    def state(self) -> dict[str, Any]:
+        return _copy_lists(vars(self._scheduler))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        vars(self._scheduler).clear()
+        vars(self._scheduler).update(_copy_lists(state))
+
+    def run(self, output: Tensor, sample: Tensor) -> Tensor:
+        self._bound.arguments["model_output"] = output
+        self._bound.arguments["sample"] = sample
+        if self._noise_states is None:
+            self._run_first()
+        elif self.drew_noise:
+            self._run_with_the_same_noise()
+        else:
+            self._call()
+        return self.returned[0]
+
+    def _call(self) -> None:
+        self.returned = self._step(*self._bound.args, **self._bound.kwargs)
+
+    def _run_first(self) -> None:
+        self._noise_states = [generator.get_state() for generator in self._generators()]
+        self._call()
+        after = [generator.get_state() for generator in self._generators()]
+        self.drew_noise = not all(map(torch.equal, self._noise_states, after))
+
+    def _run_with_the_same_noise(self) -> None:
+        assert self._noise_states is not None
+        generators = self._generators()
+        present = [generator.get_state() for generator in generators]
+        for generator, state in zip(generators, self._noise_states, strict=True):
+            generator.set_state(state)
+        try:
+            self._call()
+        finally:
+            for generator, state in zip(generators, present, strict=True):
+                generator.set_state(state)
+
+    def _generators(self) -> list[torch.Generator]:
+        given = self._bound.arguments.get("generator")
+        if given is not None:
+            return list(given) if isinstance(given, (list, tuple)) else [given]
+        device = self.sample.device
+        if device.type == "cuda":
+            torch.cuda.init()
+            index = torch.cuda.current_device() if device.index is None else device.index
+            return [torch.cuda.default_generators[index]]
+        return [torch.default_generator]
+
+
+def _copy_lists(state: dict[str, Any]) -> dict[str, Any]:
+    """Schedulers replace their tensors, but write into their lists of past outputs."""
+    return {
+        name: list(value) if isinstance(value, list) else value for name, value in state.items()
+    }

@@ -1,0 +1,34 @@
+"""The errors of this package. Each says what was wrong and what to do about it."""
+
+__all__ = [
+    "AdaptiveDiffusionError",
+    "MiniatureError",
+    "NoReportError",
+    "PolicyError",
+    "StepsError",
+    "UnsupportedPipelineError",
+]
+
+
+class AdaptiveDiffusionError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class PolicyError(AdaptiveDiffusionError, ValueError):
+    """A policy was given a value it can't work with."""
+
+
+class StepsError(AdaptiveDiffusionError, ValueError):
+    """A sampling loop has no steps, or not those that a policy was made for."""
+
+
+class UnsupportedPipelineError(AdaptiveDiffusionError, TypeError):
+    """The object is not a pipeline whose denoiser calls can be skipped."""
+
+
+class NoReportError(AdaptiveDiffusionError, LookupError):
+    """A report was asked for before an accelerated generation had run."""
+
+
+class MiniatureError(AdaptiveDiffusionError, LookupError):
+    """No miniature of that name is at hand."""

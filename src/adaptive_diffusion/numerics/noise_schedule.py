@@ -1,0 +1,154 @@
+r"""What the noise levels of a sampling loop say about its steps.
+
+A sample is :math:`x_i = \alpha_i x_0 + \sigma_i \varepsilon`, in whatever scale the scheduler keeps
+it: variance preserving, sigma space (:math:`\alpha = 1`), or flow matching
+(:math:`\alpha = 1 - \sigma`). The levels give three things per step:
+
+- the **coordinate** in which the denoiser's output is extrapolated: the log signal-to-noise ratio
+  :math:`\lambda = \log(\alpha/\sigma)`, or :math:`\sigma` itself for flow matching;
+- the **gain** :math:`g_i`: the coefficient of the output in the first-order update
+
+  .. math:: x_{i+1} = \tfrac{\alpha_{i+1}}{\alpha_i} x_i
+            + \bigl(\sigma_{i+1} - \tfrac{\alpha_{i+1}}{\alpha_i}\sigma_i\bigr)\,\varepsilon
+
+  (Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12 with no noise), divided by
+  :math:`\sqrt{\alpha_{i+1}^2+\sigma_{i+1}^2}` so that it means the same in every scale;
+- the **clean sample** :math:`\hat x_0 = A_i x_i + B_i e_i` that an output :math:`e_i` predicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["PREDICTIONS", "NoiseSchedule", "is_monotonic"]
+
+
+def _epsilon(alpha: float, sigma: float) -> tuple[float, float, float]:
+    return 1 / alpha, -sigma / alpha, 1.0
+
+
+def _velocity(alpha: float, sigma: float) -> tuple[float, float, float]:
+    scale = math.hypot(alpha, sigma)
+    return alpha / scale**2, -sigma / scale, alpha / scale
+
+
+def _sample(alpha: float, sigma: float) -> tuple[float, float, float]:
+    return 0.0, 1.0, alpha / sigma
+
+
+def _flow(alpha: float, sigma: float) -> tuple[float, float, float]:
+    return 1.0, -sigma, alpha
+
+
+# A and B of the clean sample, and how much of the predicted noise is the output:
+# epsilon = (...) x + factor * e, up to its sign.
+PREDICTIONS: dict[str, Callable[[float, float], tuple[float, float, float]]] = {
+    "epsilon": _epsilon,
+    "v_prediction": _velocity,
+    "sample": _sample,
+    "flow_prediction": _flow,
+}
+
+_SMALLEST_LEVEL = 1e-3  # where the logarithm is cut off: a first or last level may be zero
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Coordinates, gains and clean-sample coefficients of a loop of N steps.
+
+    Attributes:
+        coordinates: where step i's output stands; N numbers, strictly monotonic.
+        gains: how far step i's output moves the sample; N numbers, not negative.
+        clean: `(A, B)` of every step, or None where the levels aren't known.
+    """
+
+    coordinates: tuple[float, ...]
+    gains: tuple[float, ...]
+    clean: tuple[tuple[float, float], ...] | None = None
+
+    @classmethod
+    def from_levels(
+        cls, alphas: Sequence[float], sigmas: Sequence[float], prediction: str
+    ) -> NoiseSchedule:
+        """From the N levels that the denoiser sees and the one that the last step reaches.
+
+        Args:
+            alphas: N + 1 signal scales.
+            sigmas: N + 1 noise scales.
+            prediction: a key of `PREDICTIONS`.
+
+        Second-order schedulers visit levels twice: such visits are spread evenly over the way to
+        the next level, and share its gain.
+        """
+        levels = [
+            (max(alpha, _SMALLEST_LEVEL), max(sigma, _SMALLEST_LEVEL))
+            for alpha, sigma in zip(alphas, sigmas, strict=True)
+        ]
+        terms = [PREDICTIONS[prediction](*level) for level in levels[:-1]]
+        if prediction == "flow_prediction":
+            coordinates = [sigma for _, sigma in levels]
+        else:
+            coordinates = [math.log(alpha / sigma) for alpha, sigma in levels]
+        gains = [
+            _noise_gain(level, following) * factor
+            for level, following, (_, _, factor) in zip(levels, levels[1:], terms, strict=False)
+        ]
+        for start, stop in _runs(coordinates[:-1]):
+            first, following = coordinates[start], coordinates[stop]
+            for i in range(start, stop):
+                coordinates[i] = first + (following - first) * (i - start) / (stop - start)
+            gains[start:stop] = [sum(gains[start:stop]) / (stop - start)] * (stop - start)
+        if not is_monotonic(coordinates[:-1]):
+            return cls.uniform(len(gains))
+        return cls(tuple(coordinates[:-1]), tuple(gains), tuple((a, b) for a, b, _ in terms))
+
+    @classmethod
+    def uniform(cls, steps: int) -> NoiseSchedule:
+        """For a loop whose levels aren't known: the step index is the coordinate.
+
+        The way from noise to data is a quarter turn in variance-preserving units, and every step
+        is taken to go the same share of it.
+        """
+        return cls(tuple(float(i) for i in range(steps)), (math.pi / 2 / steps,) * steps)
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def tail(self, start: int) -> NoiseSchedule:
+        """The schedule of a loop that starts at step `start` (image-to-image)."""
+        clean = None if self.clean is None else self.clean[start:]
+        return NoiseSchedule(self.coordinates[start:], self.gains[start:], clean)
+
+    def clean_sample(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
+        """The clean sample that `output` predicts for `sample` at `step`, in float32."""
+        assert self.clean is not None
+        a, b = self.clean[step]
+        return a * sample.float() + b * output.float()
+
+    def output_of(self, step: int, clean: Tensor, sample: Tensor) -> Tensor:
+        """The output that would predict `clean` for `sample` at `step`, in the sample's dtype."""
+        assert self.clean is not None
+        a, b = self.clean[step]
+        return ((clean - a * sample.float()) / b).to(sample.dtype)
+
+
+def _noise_gain(level: tuple[float, float], following: tuple[float, float]) -> float:
+    """The coefficient of the predicted noise in the step from one level to the following."""
+    (alpha, sigma), (alpha_next, sigma_next) = level, following
+    return abs(sigma_next - sigma * alpha_next / alpha) / math.hypot(alpha_next, sigma_next)
+
+
+def _runs(values: Sequence[float]) -> list[tuple[int, int]]:
+    """Start and stop of every run of equal values."""
+    starts = [i for i in range(len(values)) if i == 0 or values[i] != values[i - 1]]
+    return list(zip(starts, [*starts[1:], len(values)], strict=True))
+
+
+def is_monotonic(values: Sequence[float]) -> bool:
+    """Whether the values only rise or only fall, and none stands twice."""
+    ordered = sorted(set(values))
+    return list(values) in (ordered, ordered[::-1])

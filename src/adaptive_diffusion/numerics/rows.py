@@ -1,0 +1,49 @@
+"""One value per sample, applied to tensors with one row per sample.
+
+Everywhere below, a sequence of length one stands for the whole tensor, whatever its first
+dimension: that is how a batch which is decided as a whole is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["per_row", "rowwise_norm", "select_rows", "weighted_sum"]
+
+
+def per_row(values: Sequence[float] | Sequence[bool], like: Tensor) -> Tensor:
+    """`values` in a shape that broadcasts over the rows of `like`: `(rows, 1, ..., 1)`."""
+    dtype = torch.bool if isinstance(values[0], bool) else torch.float32
+    column = torch.tensor(values, dtype=dtype)
+    return column.view(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
+
+
+def select_rows(mask: Sequence[bool], chosen: Tensor, other: Tensor) -> Tensor:
+    """The rows of `chosen` where `mask` is true, the rows of `other` elsewhere.
+
+    Returns one of the two arguments itself where no mixing is needed.
+    """
+    if all(mask):
+        return chosen
+    if not any(mask):
+        return other
+    return torch.where(per_row(mask, chosen), chosen, other)
+
+
+def weighted_sum(weights: Sequence[Sequence[float]], tensors: Sequence[Tensor]) -> Tensor:
+    """`sum_m weights[sample][m] * tensors[m]`, in float32 and returned in the tensors' dtype."""
+    total = torch.zeros((), device=tensors[0].device)
+    for m, tensor in enumerate(tensors):
+        column = [row[m] for row in weights]
+        # a number needs no copy to the device
+        weight = column[0] if len(column) == 1 else per_row(column, tensor)
+        total = total + weight * tensor.float()
+    return total.to(tensors[0].dtype)
+
+
+def rowwise_norm(tensor: Tensor, rows: int) -> Tensor:
+    """Euclidean norm of each of the `rows` samples, in float32; shape `(rows,)`."""
+    return torch.linalg.vector_norm(tensor.float().reshape(rows, -1), dim=1)

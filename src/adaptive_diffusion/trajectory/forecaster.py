@@ -1,0 +1,95 @@
+"""What stands in for an output that was not computed, and how good it would have been."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.numerics.rows import rowwise_norm, select_rows
+from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.trajectory.history import History
+
+__all__ = ["Forecaster"]
+
+
+class Forecaster:
+    """Forecasts, compares and interpolates the outputs of one sequence of steps.
+
+    Without fresh noise the denoiser's output itself is forecast, along the line through the last
+    two. Where the solver adds noise the output holds it and jumps from step to step; the clean
+    sample that it predicts does not, so that one is reused and turned back into an output.
+    """
+
+    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
+        self._policy = policy
+        self._schedule = schedule
+        self._samples = samples
+        self._history: History | None = None
+        self._clean = False
+
+    @property
+    def nodes(self) -> int:
+        """How many computed outputs a forecast goes through."""
+        return 2 if self._policy.extrapolates and not self._clean else 1
+
+    def expect_noise(self) -> None:
+        """The solver adds noise: forecast the clean sample from now on."""
+        if self._policy.extrapolates and self._schedule.clean is not None and not self._clean:
+            self._clean, self._history = True, None
+
+    def forecast(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
+        """What `step`'s output was expected to be, for every sample.
+
+        `output` holds the computed output of the samples in `mask`. For the others it is the last
+        one, reused, as the pipeline has combined it at this step: the forecast starts from there,
+        so that it follows a guidance scale that changes on the way.
+        """
+        if self._history is None:
+            return output
+        if self._clean:
+            return self._output_of(step, self._history.latest, output, sample)
+        base = select_rows(mask, self._history.latest, output)
+        if not self._policy.extrapolates:
+            return base
+        return self._history.line(base, self._schedule.coordinates[step])
+
+    def relative_error(self, output: Tensor, forecast: Tensor) -> Tensor:
+        """`‖output − forecast‖ / ‖output‖` of each sample; NaN where there was no forecast."""
+        if self._history is None:
+            return torch.full((self._samples,), torch.nan)
+        difference = rowwise_norm(output.float() - forecast.float(), self._samples)
+        return difference / rowwise_norm(output, self._samples)
+
+    def value(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
+        """What is remembered of an output: itself, or the clean sample it predicts."""
+        if not self._clean:
+            return output
+        mean = output[:, : sample.shape[1]]  # learned-variance channels stand behind the mean
+        return self._schedule.clean_sample(step, mean, sample)
+
+    def interpolate(
+        self, at: int, step: int, value: Tensor, output: Tensor, sample: Tensor
+    ) -> Tensor:
+        """The output of the skipped step `at`, between those before it and `value` at `step`.
+
+        `output` and `sample` are the skipped step's own.
+        """
+        assert self._history is not None
+        coordinates = self._schedule.coordinates
+        between = self._history.parabola(value, coordinates[step], coordinates[at])
+        return self._output_of(at, between, output, sample) if self._clean else between
+
+    def remember(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> None:
+        """Takes in the outputs of the samples in `mask`, computed at `step`."""
+        if not any(mask):
+            return
+        if self._history is None:
+            self._history = History(self._samples)
+        value = self.value(step, output, sample)
+        self._history.remember(mask, value, self._schedule.coordinates[step])
+
+    def _output_of(self, step: int, clean: Tensor, output: Tensor, sample: Tensor) -> Tensor:
+        mean = self._schedule.output_of(step, clean, sample)
+        variance = output[:, sample.shape[1] :]
+        return torch.cat([mean, variance], dim=1) if variance.numel() else mean

@@ -1,0 +1,113 @@
+"""Doing skipped solver steps again, once their outputs can be interpolated.
+
+The tape holds the solver's steps since the earliest one that some sample has skipped and not yet
+made good: the state before the first, and of each its output and what the pipeline changed in the
+sample after it. Playing it costs no denoiser call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from adaptive_diffusion.numerics.rows import select_rows
+
+__all__ = ["SolverStep", "Tape"]
+
+
+class SolverStep(Protocol):
+    """One step of a solver, which can be taken again with the same noise."""
+
+    drew_noise: bool
+
+    def state(self) -> Any:
+        """A copy of the solver's present state."""
+
+    def restore(self, state: Any) -> None:
+        """Puts the solver back into a state."""
+
+    def run(self, output: Tensor, sample: Tensor) -> Tensor:
+        """The next sample."""
+
+
+@dataclass
+class _Entry:
+    index: int
+    step: SolverStep
+    output: Tensor
+    pending: list[bool]  # for each sample: its output was a forecast, and is one still
+    shift: Tensor | None = None  # what the pipeline added to the result, if anything
+
+
+class Tape:
+    """The steps to be taken again, from the earliest forecast that still stands."""
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+        self._start: tuple[Any, Tensor] | None = None
+        self._result: Tensor | None = None
+
+    def awaits(self, mask: list[bool]) -> bool:
+        """Whether a sample in `mask` has forecasts on the tape."""
+        return any(
+            waiting and computed
+            for entry in self._entries
+            for waiting, computed in zip(entry.pending, mask, strict=True)
+        )
+
+    def arrive(self, sample: Tensor) -> None:
+        """Notes what the pipeline did to the last result before it came back as `sample`."""
+        if self._entries and sample is not self._result:
+            assert self._result is not None
+            self._entries[-1].shift = sample - self._result
+
+    def record(
+        self, index: int, step: SolverStep, output: Tensor, sample: Tensor, pending: list[bool]
+    ) -> Tensor:
+        """Takes a step and keeps it, if it or one before it holds a forecast."""
+        if not self._entries:
+            if not any(pending):
+                return step.run(output, sample)
+            self._start = (step.state(), sample)
+        self._entries.append(_Entry(index, step, output, pending))
+        self._result = step.run(output, sample)
+        return self._result
+
+    def replay(
+        self, sample: Tensor, known: list[bool], better: Callable[[int, Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Takes the steps again with better outputs, and corrects `sample` by the difference.
+
+        Args:
+            sample: what enters the step after the last one on the tape.
+            known: the samples whose forecasts are to be replaced.
+            better: `better(index, output, sample)` is the better output of step `index`.
+
+        Returns:
+            The corrected sample; the solver is left in the state that belongs to it.
+        """
+        assert self._start is not None
+        assert self._result is not None
+        state, current = self._start
+        self._entries[0].step.restore(state)
+        kept: list[_Entry] = []
+        for entry in self._entries:
+            made_good = [p and k for p, k in zip(entry.pending, known, strict=True)]
+            entry.pending = [p and not k for p, k in zip(entry.pending, known, strict=True)]
+            if any(entry.pending) and not kept:
+                self._start = (entry.step.state(), current)
+            if any(entry.pending) or kept:
+                kept.append(entry)
+            if any(made_good):
+                output = better(entry.index, entry.output, current)
+                entry.output = select_rows(made_good, output, entry.output)
+            result = entry.step.run(entry.output, current)
+            current = result if entry.shift is None else result + entry.shift
+        corrected = (sample.float() + (result.float() - self._result.float())).to(sample.dtype)
+        self._entries, self._result = kept, corrected
+        if not kept:
+            self._start = self._result = None
+        return corrected

@@ -1,0 +1,105 @@
+"""One run of a sampling loop: what each sample has done, and what it does next.
+
+A step goes downward through this file: `open` asks the policy which samples to compute, the
+adapter calls the denoiser for those, `advance` completes the output, makes good what was skipped
+and moves the sample (`fill` only completes it, where the solver is the user's own), and `close`
+writes down what was seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.policies import Policy, Trace
+from adaptive_diffusion.trajectory.stream import Stream
+from adaptive_diffusion.trajectory.tape import SolverStep
+
+__all__ = ["Trajectory"]
+
+
+class Trajectory:
+    """The state of one sampling loop; made for it and dropped after it.
+
+    Several streams may pass through one loop (the denoiser's separate outputs for video and audio,
+    each with a solver of its own): a step is skipped for all of them or for none, and the largest
+    of their errors counts.
+
+    Args:
+        policy: decides which steps are computed.
+        schedule: the loop's steps.
+        samples: how many samples decide for themselves; 1 for a batch decided as a whole.
+
+    Raises:
+        StepsError: if the policy can't serve that many steps.
+    """
+
+    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
+        policy.check_steps(len(schedule))
+        self.traces = [Trace(schedule) for _ in range(samples)]
+        self._policy = policy
+        self._schedule = schedule
+        self._streams: dict[Hashable, Stream] = {}
+        self._plan = [True] * samples
+
+    @property
+    def step(self) -> int:
+        """The step that is open, or comes next."""
+        return self.traces[0].step
+
+    @property
+    def mask(self) -> list[list[bool]]:
+        """For every sample, which of the finished steps were computed."""
+        return [list(trace.mask) for trace in self.traces]
+
+    def open(self) -> list[bool]:
+        """Begins a step: for each sample, whether the denoiser must be called."""
+        outside = self.step >= len(self._schedule)
+        self._plan = [
+            outside or not trace.mask or self._policy.decide(trace) for trace in self.traces
+        ]
+        return self._plan
+
+    def compute_all(self) -> None:
+        """Overrules the plan of the open step: the denoiser was called for every sample."""
+        self._plan = [True] * len(self.traces)
+
+    def fill(self, key: Hashable, output: Tensor, sample: Tensor) -> Tensor:
+        """The open step's output with forecasts for the samples that were skipped."""
+        if self.step >= len(self._schedule):
+            return output
+        return self._stream(key).fill(self.step, self._plan, output, sample)
+
+    def advance(self, key: Hashable, output: Tensor, sample: Tensor, solver: SolverStep) -> Tensor:
+        """The sample after the open step; `key` tells the streams of a loop apart."""
+        if self.step >= len(self._schedule):
+            return solver.run(output, sample)
+        return self._stream(key).advance(self.step, self._plan, output, sample, solver)
+
+    def close(self) -> None:
+        """Ends the open step: writes what was seen into the traces."""
+        errors = self._largest([stream.errors for stream in self._streams.values()])
+        changes = self._largest([stream.changes for stream in self._streams.values()])
+        nodes = min((stream.forecaster.nodes for stream in self._streams.values()), default=1)
+        for trace, computed, error, change in zip(
+            self.traces, self._plan, errors, changes, strict=True
+        ):
+            trace.mask.append(computed)
+            trace.errors.append(error if computed else math.nan)
+            trace.changes.append(change)
+            trace.nodes = nodes
+
+    def _stream(self, key: Hashable) -> Stream:
+        if key not in self._streams:
+            self._streams[key] = Stream(self._policy, self._schedule, len(self.traces))
+        return self._streams[key]
+
+    def _largest(self, statistics: list[Tensor | None]) -> list[float]:
+        measured = [statistic for statistic in statistics if statistic is not None]
+        if not measured:
+            return [math.nan] * len(self.traces)
+        return torch.stack(measured).amax(dim=0).tolist()  # not a number wins over any number
