@@ -52,11 +52,13 @@ class Stream:
         self._tape.arrive(sample)
         filled = self._complete(step, mask, output, sample)
         start = self._backfill(step, mask, filled, sample)
+        if start is not sample:
+            filled = self.forecaster.follow(step, filled, start - sample)
         pending = [self._policy.backfill and not computed for computed in mask]
         result = self._tape.record(step, solver, filled, start, pending)
         if solver.drew_noise:
             self.forecaster.expect_noise()
-        self.forecaster.remember(step, mask, output, sample)
+        self.forecaster.remember(step, mask, filled, start)
         self._measure_change(result)
         return result
 

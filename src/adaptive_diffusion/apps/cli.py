@@ -1,0 +1,69 @@
+"""The entry point: runs a command and turns every error into one line and exit code 2.
+
+The commands are imported only here inside, so that a missing extra gets that line, too.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from adaptive_diffusion.errors import AdaptiveDiffusionError
+
+__all__ = ["main"]
+
+_FAILED = 2
+_INTERRUPTED = 130
+_EXPECTED = (AdaptiveDiffusionError, ValueError, OSError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `adaptive-diffusion` with these arguments (the process's own by default).
+
+    Returns the exit code: 0, 2 after an error, 130 after an interruption.
+    """
+    settings: dict[str, Any] = {"debug": False}  # --debug writes itself in here
+    try:
+        from adaptive_diffusion.apps.commands import app
+
+        arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+        code = app(
+            args=arguments, prog_name="adaptive-diffusion", standalone_mode=False, obj=settings
+        )
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        return _say("interrupted", _INTERRUPTED)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # Typer's own for an interruption
+            return _say("interrupted", _INTERRUPTED)
+        if settings["debug"]:
+            traceback.print_exc()
+            return _FAILED
+        return _say(f"error: {_explain(error)}", _FAILED)
+
+
+def _say(line: str, code: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return code
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return _explain_missing(error)
+    if hasattr(error, "format_message"):  # Typer's usage errors, whatever package they come from
+        return f"{error.format_message()} (see --help)"
+    if isinstance(error, _EXPECTED):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _explain_missing(error: ImportError) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f'{error.name} is not installed: pip install "adaptive-diffusion[cli]"'
+    return f'{error}; pip install "adaptive-diffusion[cli]"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())

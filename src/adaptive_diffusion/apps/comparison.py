@@ -1,0 +1,250 @@
+"""Full and accelerated runs of the same samples: how much faster, and how close.
+
+For every sample, and always against the same model's own full run with the same seed:
+
+1. Each way of running the model makes its decoded picture, which also warms it up.
+2. The ways are timed in alternation, so that a machine that slows down slows all of them. The
+   median of the repeats counts. Timed is the call without decoding, where the pipeline can leave
+   it out.
+
+Samples are run one at a time: in a batch a step is only saved when all of its samples skip it, and
+a prompt would have no speed-up of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptive_diffusion.apps.sampling import Sample, Sampler
+from adaptive_diffusion.numerics.metrics import psnr, ssim
+from adaptive_diffusion.policies import Policy, ThirdOrder
+
+__all__ = ["Comparison", "Result", "Variant", "compare", "mean_of_finite"]
+
+_PROBES = 6  # runs of each sample that the search for the paper's threshold may take
+_SMALLEST_SSIM = 11  # pixels: the window of the measure
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the model."""
+
+    name: str
+    steps: int
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a variant did with every sample; the lists have one entry per sample.
+
+    Attributes:
+        variant: how the model was run.
+        masks: which steps called the denoiser.
+        seconds: median wall-clock time of a call.
+        psnr_db: against the full run; infinite where the pictures are identical.
+        ssim: against the full run; NaN for pictures below 11 pixels.
+    """
+
+    variant: Variant
+    masks: list[list[bool]]
+    seconds: list[float]
+    psnr_db: list[float]
+    ssim: list[float]
+
+    @property
+    def nfe(self) -> list[int]:
+        """Denoiser evaluations."""
+        return [sum(mask) for mask in self.masks]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every picture is the full run's to the last bit."""
+        return all(value == math.inf for value in self.psnr_db)
+
+    @property
+    def mean_psnr_db(self) -> float:
+        """Mean over the pictures that differ from the full run's; infinite if none does."""
+        return mean_of_finite(self.psnr_db) if not self.identical else math.inf
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results of all variants, and the pictures of the first two.
+
+    `images` and `references` are the accelerated and the full pictures, `(H, W, C)` floats.
+    """
+
+    samples: list[Sample]
+    full: Result
+    accelerated: Result
+    baselines: list[Result]
+    references: list[np.ndarray]
+    images: list[np.ndarray]
+    repeats: int
+    times_loop_alone: bool
+    notes: list[str]
+
+    def speedup_nfe(self, result: Result, index: int | None = None) -> float:
+        """Evaluations of the full run over those of `result`: of one sample, or of all together."""
+        return _ratio(self.full.nfe, result.nfe, index)
+
+    def speedup_wall(self, result: Result, index: int | None = None) -> float:
+        """Seconds of the full run over those of `result`: of one sample, or of all together."""
+        return _ratio(self.full.seconds, result.seconds, index)
+
+
+def compare(
+    sampler: Sampler,
+    samples: Sequence[Sample],
+    policy: Policy,
+    *,
+    repeats: int = 3,
+    baselines: bool = True,
+    max_skip: int | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Runs and measures.
+
+    Args:
+        sampler: the pipeline with its settings.
+        samples: what to make.
+        policy: the acceleration in question.
+        repeats: how often every variant is timed.
+        baselines: whether to measure two rivals at the same number of evaluations, too: fewer
+            steps, and the paper's rule.
+        max_skip: the longest run of skips of the paper's rule; its default if None.
+        notify: told what is being done.
+    """
+    steps = sampler.settings.steps
+    study = _Study(sampler, list(samples), notify)
+    study.make(Variant("full", steps))
+    study.make(Variant("accelerated", steps, policy))
+    if baselines:
+        mean_nfe = fmean(sum(mask) for mask in study.masks["accelerated"])
+        loop_length = len(study.masks["accelerated"][0])
+        study.make(Variant("fewer steps", max(1, round(steps * mean_nfe / loop_length))))
+        if not isinstance(policy, ThirdOrder):
+            study.make(Variant("paper's rule", steps, study.paper_rule(mean_nfe, max_skip)))
+    study.time(repeats)
+    full, accelerated, *others = study.results()
+    return Comparison(
+        samples=study.samples,
+        full=full,
+        accelerated=accelerated,
+        baselines=others,
+        references=study.pictures["full"],
+        images=study.pictures["accelerated"],
+        repeats=repeats,
+        times_loop_alone=sampler.times_loop_alone,
+        notes=study.notes,
+    )
+
+
+class _Study:
+    """Runs the variants and keeps what each one gave, by its name."""
+
+    def __init__(
+        self, sampler: Sampler, samples: list[Sample], notify: Callable[[str], None]
+    ) -> None:
+        self.samples = samples
+        self.pictures: dict[str, list[np.ndarray]] = {}
+        self.masks: dict[str, list[list[bool]]] = {}
+        self.notes: list[str] = []
+        self._variants: list[Variant] = []
+        self._seconds: dict[str, list[float]] = {}
+        self._sampler = sampler
+        self._notify = notify
+
+    def make(self, variant: Variant) -> None:
+        """The variant's decoded pictures."""
+        pictures, masks = [], []
+        for index, sample in enumerate(self.samples):
+            self._notify(f"{variant.name}: picture {index + 1} of {len(self.samples)}")
+            batch = self._sampler.run([sample], variant.policy, steps=variant.steps)
+            assert batch.images is not None
+            pictures.append(batch.images[0])
+            masks.append(batch.masks[0])
+            self.notes += [note for note in batch.notes if note not in self.notes]
+        self._variants.append(variant)
+        self.pictures[variant.name], self.masks[variant.name] = pictures, masks
+
+    def paper_rule(self, target: float, max_skip: int | None) -> ThirdOrder:
+        """The paper's rule with the threshold whose mean number of evaluations is nearest.
+
+        A higher threshold skips more, so the search halves the (logarithmic) range at each probe.
+        """
+        options = {} if max_skip is None else {"max_skip": max_skip}
+        low, high = 1e-4, 1.0
+        probed: list[tuple[float, ThirdOrder]] = []
+        for probe in range(_PROBES):
+            self._notify(f"paper's rule: threshold {probe + 1} of at most {_PROBES}")
+            rule = ThirdOrder(threshold=float(f"{math.sqrt(low * high):.2g}"), **options)
+            mean_nfe = fmean(
+                sum(self._sampler.run([sample], rule, decode=False).masks[0])
+                for sample in self.samples
+            )
+            probed.append((abs(mean_nfe - target), rule))
+            if abs(mean_nfe - target) <= 0.5:
+                break
+            low, high = (rule.threshold, high) if mean_nfe > target else (low, rule.threshold)
+        return min(probed, key=lambda each: each[0])[1]
+
+    def time(self, repeats: int) -> None:
+        """Times the variants in alternation."""
+        self._seconds = {variant.name: [] for variant in self._variants}
+        for index, sample in enumerate(self.samples):
+            taken: dict[str, list[float]] = {variant.name: [] for variant in self._variants}
+            for repeat in range(repeats):
+                self._notify(
+                    f"timing: sample {index + 1} of {len(self.samples)}, "
+                    f"round {repeat + 1} of {repeats}"
+                )
+                for variant in self._variants:
+                    batch = self._sampler.run(
+                        [sample], variant.policy, steps=variant.steps, decode=False
+                    )
+                    taken[variant.name].append(batch.seconds)
+            for name, seconds in taken.items():
+                self._seconds[name].append(median(seconds))
+
+    def results(self) -> list[Result]:
+        """One per variant, in the order they were made."""
+        return [self._result(variant) for variant in self._variants]
+
+    def _result(self, variant: Variant) -> Result:
+        pairs = zip(self.pictures[variant.name], self.pictures["full"], strict=True)
+        closeness = [_closeness(picture, reference) for picture, reference in pairs]
+        return Result(
+            variant=variant,
+            masks=self.masks[variant.name],
+            seconds=self._seconds[variant.name],
+            psnr_db=[decibels for decibels, _ in closeness],
+            ssim=[similarity for _, similarity in closeness],
+        )
+
+
+def mean_of_finite(values: Sequence[float]) -> float:
+    """The mean of those that are finite numbers; NaN if none is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return fmean(finite) if finite else math.nan
+
+
+def _closeness(picture: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """PSNR and SSIM, in float."""
+    a, b = (torch.from_numpy(each).movedim(-1, 0)[None] for each in (picture, reference))
+    similarity: Any = ssim(a, b) if min(picture.shape[:2]) >= _SMALLEST_SSIM else math.nan
+    return float(psnr(a, b)), float(similarity)
+
+
+def _ratio(full: Sequence[float], other: Sequence[float], index: int | None) -> float:
+    if index is not None:
+        return full[index] / other[index]
+    return sum(full) / sum(other)

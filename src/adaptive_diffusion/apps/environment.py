@@ -1,0 +1,52 @@
+"""What the work runs on: versions, device, extras."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections import defaultdict
+from importlib import metadata
+
+import torch
+
+from adaptive_diffusion import __version__
+
+__all__ = ["describe_device", "extras", "versions"]
+
+_PACKAGES = ("torch", "diffusers", "transformers")
+_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]")
+
+
+def versions() -> dict[str, str | None]:
+    """The versions that a result depends on; None for what is not installed."""
+    own = {"python": platform.python_version(), "adaptive_diffusion": __version__}
+    return own | {package: _version(package) for package in _PACKAGES}
+
+
+def describe_device(device: torch.device | None = None) -> str:
+    """The name of a device, by default of the one that would be used: `cuda (NVIDIA H100)`."""
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def extras() -> dict[str, dict[str, str | None]]:
+    """For every extra of this package, what it brings: versions, None for what is missing."""
+    found: dict[str, dict[str, str | None]] = defaultdict(dict)
+    for requirement in metadata.requires("adaptive-diffusion") or []:
+        match = _REQUIREMENT.match(requirement)
+        if match:
+            package, extra = match.groups()
+            found[extra][package] = _version(package)
+    return dict(found)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

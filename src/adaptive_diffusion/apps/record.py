@@ -1,0 +1,105 @@
+"""`report.json`: a comparison in numbers, in valid JSON.
+
+JSON has no infinity. A picture that is the full run's to the last bit has an infinite PSNR, written
+as `"psnr_db": null` with `"identical": true`. Means of PSNR are taken over the pictures that differ
+(all the others would only raise them). Over all samples, a speed-up is the full runs' total over
+the accelerated runs' total, and `nfe` is a mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from adaptive_diffusion.apps.comparison import Comparison, Result, mean_of_finite
+from adaptive_diffusion.apps.environment import describe_device, versions
+from adaptive_diffusion.apps.png import mask_text
+from adaptive_diffusion.apps.sampling import Sampler
+
+__all__ = ["record", "to_json"]
+
+
+def record(
+    comparison: Comparison, sampler: Sampler, model: str, policy_name: str
+) -> dict[str, Any]:
+    """Everything that it takes to judge the comparison, and to repeat it."""
+    pipe, settings = sampler.pipe, sampler.settings
+    policy = comparison.accelerated.variant.policy
+    policy_settings = {} if policy is None else asdict(policy)  # type: ignore[call-overload]
+    return {
+        "model": model,
+        "pipeline": type(pipe).__name__,
+        "scheduler": type(pipe.scheduler).__name__,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "size": settings.size,
+        "policy": policy_name,
+        "tolerance": policy_settings.get("tolerance"),
+        "policy_settings": policy_settings,
+        "seed": comparison.samples[0].seed,
+        **_summary(comparison, comparison.accelerated),
+        "nfe_full": _mean(comparison.full.nfe),
+        "seconds_full": _mean(comparison.full.seconds),
+        "timed": "denoising loop" if comparison.times_loop_alone else "whole call",
+        "repeats": comparison.repeats,
+        "device": describe_device(pipe.device),
+        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "versions": versions(),
+        "notes": comparison.notes,
+        "samples": [_sample(comparison, index) for index in range(len(comparison.samples))],
+        "baselines": [_baseline(comparison, result) for result in comparison.baselines],
+    }
+
+
+def to_json(record: dict[str, Any]) -> str:
+    """The text of the file; refuses what JSON can't say."""
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _summary(comparison: Comparison, result: Result) -> dict[str, Any]:
+    return {
+        "nfe": _mean(result.nfe),
+        "speedup_nfe": comparison.speedup_nfe(result),
+        "speedup_wall": comparison.speedup_wall(result),
+        "psnr_db": _or_null(result.mean_psnr_db),
+        "ssim": _or_null(mean_of_finite(result.ssim)),
+        "identical": result.identical,
+        "seconds": _mean(result.seconds),
+    }
+
+
+def _sample(comparison: Comparison, index: int) -> dict[str, Any]:
+    sample, result = comparison.samples[index], comparison.accelerated
+    return {
+        "prompt": sample.prompt,
+        "seed": sample.seed,
+        "nfe": result.nfe[index],
+        "speedup_nfe": comparison.speedup_nfe(result, index),
+        "speedup_wall": comparison.speedup_wall(result, index),
+        "psnr_db": _or_null(result.psnr_db[index]),
+        "ssim": _or_null(result.ssim[index]),
+        "identical": result.psnr_db[index] == math.inf,
+        "seconds": result.seconds[index],
+        "seconds_full": comparison.full.seconds[index],
+        "mask": mask_text(result.masks[index]),
+    }
+
+
+def _baseline(comparison: Comparison, result: Result) -> dict[str, Any]:
+    variant = result.variant
+    return {
+        "name": variant.name,
+        "steps": variant.steps,
+        "policy": None if variant.policy is None else str(variant.policy),
+        **_summary(comparison, result),
+    }
+
+
+def _mean(values: list[int] | list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _or_null(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,184 @@
+"""Calls a pipeline for samples that each have a prompt and a seed of their own."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from adaptive_diffusion.api import accelerate
+from adaptive_diffusion.policies import Policy
+
+__all__ = ["Batch", "Sample", "Sampler", "Settings"]
+
+StepCallback = Callable[[list[list[bool]]], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture to make; `prompt` is None for an unconditional model."""
+
+    prompt: str | None
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """What to call it in tables and pictures."""
+        return self.prompt or f"sample {self.seed}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all samples have in common; None leaves a choice to the pipeline."""
+
+    steps: int = 50
+    guidance: float | None = None
+    size: tuple[int, int] | None = None  # width, height
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one call of the pipeline made.
+
+    Attributes:
+        images: `(B, H, W, C)` floats from 0 to 1; None if they were not decoded.
+        masks: for every sample, which steps of the loop called the denoiser.
+        seconds: wall-clock time of the call.
+        notes: what the acceleration has to say, such as a batch that it decided as a whole.
+    """
+
+    images: np.ndarray | None
+    masks: list[list[bool]]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class Sampler:
+    """A pipeline with settings; refuses what the pipeline can't take before it is called.
+
+    Raises:
+        ValueError: if the pipeline makes no pictures from prompts or from nothing, or has no such
+            setting.
+    """
+
+    def __init__(self, pipe: Any, settings: Settings) -> None:
+        self.pipe = pipe
+        self.settings = settings
+        self._parameters = inspect.signature(type(pipe).__call__).parameters
+        self._check("num_inference_steps", "--steps", settings.steps)
+        self._check("guidance_scale", "--guidance", settings.guidance)
+        self._check("height", "--size", settings.size)
+        self._check("generator", "--seed", True)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the pipeline draws what a prompt says."""
+        return "prompt" in self._parameters
+
+    @property
+    def times_loop_alone(self) -> bool:
+        """Whether `run(decode=False)` leaves the decoding out; pixel models have none."""
+        return getattr(self.pipe, "vae", None) is not None and "output_type" in self._parameters
+
+    def plan(self, prompts: Sequence[str], count: int, seed: int) -> list[Sample]:
+        """The samples to make, `count` for every prompt, with consecutive seeds."""
+        name = type(self.pipe).__name__
+        if self.is_conditional:
+            if not prompts:
+                raise ValueError('no prompts: say what to draw, such as "a red apple"')
+            wanted: list[str | None] = [prompt for prompt in prompts for _ in range(count)]
+        elif "batch_size" in self._parameters:
+            if prompts:
+                raise ValueError(f"{name} takes no prompts: leave them out and say --count N")
+            wanted = [None] * count
+        else:
+            raise ValueError(f"{name} takes no prompts: call it from Python, after enable(pipe)")
+        return [Sample(prompt, seed + index) for index, prompt in enumerate(wanted)]
+
+    def run(
+        self,
+        samples: Sequence[Sample],
+        policy: Policy | None = None,
+        *,
+        steps: int | None = None,
+        decode: bool = True,
+        on_step: StepCallback | None = None,
+    ) -> Batch:
+        """Makes the samples in one call: in full, or accelerated by a policy.
+
+        Every sample has a generator of its own on the CPU, so that it is the same picture in any
+        batch and on any device.
+        """
+        steps = steps or self.settings.steps
+        arguments = self._arguments(samples, steps)
+        arguments["output_type"] = "np" if decode or not self.times_loop_alone else "latent"
+        if policy is None and on_step and "callback_on_step_end" in self._parameters:
+            arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
+        switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
+        with switch as run:
+            self._synchronize()
+            start = time.perf_counter()
+            result = self.pipe(**arguments)
+            self._synchronize()
+            seconds = time.perf_counter() - start
+            report = None if run is None else run.report
+        images = self._pictures(result) if decode else None
+        if report is None:
+            return Batch(images, [[True] * self._loop_length(steps) for _ in samples], seconds)
+        if not report.steps:
+            raise ValueError(f"{type(self.pipe).__name__} ran no denoising loop: {report}")
+        masks = report.mask if len(report.mask) == len(samples) else report.mask * len(samples)
+        return Batch(images, masks, seconds, tuple(report.notes))
+
+    def _arguments(self, samples: Sequence[Sample], steps: int) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "num_inference_steps": steps,
+            "generator": [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples],
+        }
+        if self.is_conditional:
+            arguments["prompt"] = [sample.prompt for sample in samples]
+        else:
+            arguments["batch_size"] = len(samples)
+        if self.settings.guidance is not None:
+            arguments["guidance_scale"] = self.settings.guidance
+        if self.settings.size is not None:
+            arguments["width"], arguments["height"] = self.settings.size
+        return arguments
+
+    def _check(self, parameter: str, option: str, value: object) -> None:
+        if value is not None and parameter not in self._parameters:
+            raise ValueError(f"{type(self.pipe).__name__} has no {parameter}: omit {option}")
+
+    def _pictures(self, result: Any) -> np.ndarray:
+        images = getattr(result, "images", None)
+        pictures = None if images is None else np.asarray(images, dtype=np.float32)
+        if pictures is None or pictures.ndim != 4:
+            raise ValueError(
+                f"{type(self.pipe).__name__} makes no pictures: call it from Python, "
+                "after enable(pipe)"
+            )
+        return pictures
+
+    def _loop_length(self, steps: int) -> int:
+        """Steps of the last loop: second-order solvers have two for each one asked for."""
+        timesteps = getattr(getattr(self.pipe, "scheduler", None), "timesteps", None)
+        return steps if timesteps is None else len(timesteps)
+
+    def _synchronize(self) -> None:
+        kind = self.pipe.device.type
+        if kind in ("cuda", "mps", "xpu"):
+            getattr(torch, kind).synchronize()
+
+
+def _every_step_computed(on_step: StepCallback, samples: int) -> Callable[..., dict[str, Any]]:
+    def callback(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step([[True] * (step + 1)] * samples)
+        return tensors
+
+    return callback
