@@ -26,7 +26,7 @@ from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.numerics.metrics import psnr, ssim
 from adaptive_diffusion.policies import Policy, ThirdOrder
 
-__all__ = ["Comparison", "Result", "Variant", "compare", "mean_of_finite"]
+__all__ = ["Comparison", "Result", "Variant", "compare"]
 
 _PROBES = 6  # runs of each sample that the search for the paper's threshold may take
 _SMALLEST_SSIM = 11  # pixels: the window of the measure
@@ -72,7 +72,13 @@ class Result:
     @property
     def mean_psnr_db(self) -> float:
         """Mean over the pictures that differ from the full run's; infinite if none does."""
-        return mean_of_finite(self.psnr_db) if not self.identical else math.inf
+        different = [value for value in self.psnr_db if value != math.inf]
+        return fmean(different) if different else math.inf
+
+    @property
+    def mean_ssim(self) -> float:
+        """Mean over all pictures; NaN if one has none."""
+        return fmean(self.ssim)
 
 
 @dataclass(frozen=True)
@@ -229,12 +235,6 @@ class _Study:
             psnr_db=[decibels for decibels, _ in closeness],
             ssim=[similarity for _, similarity in closeness],
         )
-
-
-def mean_of_finite(values: Sequence[float]) -> float:
-    """The mean of those that are finite numbers; NaN if none is."""
-    finite = [value for value in values if math.isfinite(value)]
-    return fmean(finite) if finite else math.nan
 
 
 def _closeness(picture: np.ndarray, reference: np.ndarray) -> tuple[float, float]:

@@ -13,12 +13,19 @@ from rich.progress import Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from adaptive_diffusion.apps.comparison import Comparison, Result, mean_of_finite
+from adaptive_diffusion.apps.comparison import Comparison, Result
 from adaptive_diffusion.apps.sampling import StepCallback
 
-__all__ = ["StepProgress", "comparison_table", "decibels", "info_table", "similarity"]
+__all__ = [
+    "StepProgress",
+    "comparison_table",
+    "decibels",
+    "info_table",
+    "rival_name",
+    "similarity",
+]
 
-_BESIDE = 27  # characters beside label and timeline: the counts, and air
+_BESIDE = 25  # characters beside label and timeline: the counts, and air
 _FEWEST_CELLS = 10
 
 
@@ -40,6 +47,7 @@ class StepProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._progress.live.transient = error is not None  # an error is one line, without a bar
         self._progress.stop()
 
     def follow(self, label: str, steps: int) -> StepCallback:
@@ -78,7 +86,7 @@ class _Counts(ProgressColumn):
         shares = _share_computed(task.fields["mask"])
         computed = sum(shares)
         skipped = len(shares) - computed
-        return Text(f"computed {computed:.3g} skipped {skipped:.3g}", style="progress.percentage")
+        return Text(f"computed {computed:.0f} skipped {skipped:.0f}", style="progress.percentage")
 
 
 def _share_computed(mask: Sequence[Sequence[bool]]) -> list[float]:
@@ -124,7 +132,7 @@ def comparison_table(comparison: Comparison) -> Table:
     if comparison.baselines:
         table.add_section()
     for result in comparison.baselines:
-        table.add_row(*_summary(_rival(result), comparison, result))
+        table.add_row(*_summary(rival_name(result), comparison, result))
     return table
 
 
@@ -161,7 +169,8 @@ def similarity(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
-def _rival(result: Result) -> str:
+def rival_name(result: Result) -> str:
+    """What a baseline is called, with the setting that gave it its number of evaluations."""
     variant = result.variant
     if variant.policy is None:
         return f"{variant.name} ({variant.steps})"
@@ -177,5 +186,5 @@ def _summary(name: str, comparison: Comparison, result: Result) -> list[str]:
         f"{comparison.speedup_nfe(result):.2f}x",
         f"{comparison.speedup_wall(result):.2f}x",
         decibels(result.mean_psnr_db),
-        similarity(mean_of_finite(result.ssim)),
+        similarity(result.mean_ssim),
     ]

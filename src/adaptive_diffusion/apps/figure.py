@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from adaptive_diffusion.apps.comparison import Comparison
-from adaptive_diffusion.apps.display import decibels, similarity
+from adaptive_diffusion.apps.display import decibels, rival_name, similarity
 from adaptive_diffusion.apps.png import to_bytes
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ _COMPUTED = "#1d4e89"
 _SKIPPED = "#d5e3f0"
 
 _SIDE = 2.2  # inches of a picture
+_LOWEST_ROW = 1.5  # what the panel's text needs
 _PANEL = 4.2
 _GAP = 0.14
-_HEAD = 0.78  # above the rows, for the headings
+_HEAD = 0.86  # above the rows, for title and headings
 _MARGIN = 0.25
 
 
@@ -42,7 +43,7 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
     """Draws the comparison, one row per sample (the first `MAX_ROWS` of them)."""
     rows = min(len(comparison.samples), MAX_ROWS)
     tallest = max(image.shape[0] / image.shape[1] for image in comparison.images[:rows])
-    row_height = _SIDE * tallest
+    row_height = max(_SIDE * tallest, _LOWEST_ROW)
     width = 2 * _MARGIN + 3 * _SIDE + 3 * _GAP + _PANEL
     height = 2 * _MARGIN + _HEAD + rows * row_height + (rows - 1) * _GAP
     figure = Figure(figsize=(width, height), dpi=_resolution(comparison), facecolor="white")
@@ -53,9 +54,10 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
         box = (left / width, 1 - (top + high) / height, wide / width, high / height)
         return figure.add_axes(box)
 
-    figure.text(
-        _MARGIN / width, 1 - _MARGIN / height, title, va="top", size=10.5, weight="bold", color=_INK
-    )
+    left, upper = _MARGIN / width, 1 - _MARGIN / height
+    figure.text(left, upper, title, va="top", size=10.5, weight="bold", color=_INK)
+    second_line = upper - 0.23 / height
+    figure.text(left, second_line, _subtitle(comparison), va="top", size=9, color=_QUIET)
     headings = ("full", "accelerated", f"difference ×{AMPLIFICATION}")
     for row in range(rows):
         top = _MARGIN + _HEAD + row * (row_height + _GAP)
@@ -70,6 +72,17 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
         if row == 0:
             _legend(panel, row_height)
     figure.savefig(path)
+
+
+def _subtitle(comparison: Comparison) -> str:
+    """How close on average, and how close the rivals come with as many calls."""
+    means = f"mean PSNR {decibels(comparison.accelerated.mean_psnr_db)}"
+    rivals = [
+        f"{rival_name(result)} {decibels(result.mean_psnr_db)}" for result in comparison.baselines
+    ]
+    if not rivals:
+        return means
+    return f"{means}; at as many calls: {', '.join(rivals)}"
 
 
 def _resolution(comparison: Comparison) -> float:
@@ -119,7 +132,7 @@ def _describe(axes: Axes, comparison: Comparison, row: int, height: float) -> No
     fewer = f"{comparison.speedup_nfe(result, row):.2f}× fewer"
     faster = f"{comparison.speedup_wall(result, row):.2f}× faster"
     axes.text(left, middle + 0.22, f"{nfe}: {fewer}, {faster}", size=9, color=_INK, va="top")
-    closeness = f"PSNR {decibels(result.psnr_db[row])} · SSIM {similarity(result.ssim[row])}"
+    closeness = f"PSNR {decibels(result.psnr_db[row])}, SSIM {similarity(result.ssim[row])}"
     axes.text(left, middle + 0.46, closeness, size=9, color=_QUIET, va="top")
 
 

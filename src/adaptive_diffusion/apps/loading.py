@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ SCHEDULERS: dict[str, tuple[str, dict[str, str]]] = {
     "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
 }
 """Short name: diffusers class and the settings that make it that solver."""
+
+
+_LONGEST_REASON = 160  # characters of what the hub's client has to say
 
 
 def load_pipeline(
@@ -115,7 +119,8 @@ def _from_pretrained(place: Path | str, model: str, dtype: torch.dtype) -> Any:
         if isinstance(place, Path):
             raise ValueError(f"model folder {model!r} can't be loaded: {error}") from error
         raise ValueError(
-            f"no folder {model!r} here, and no such model could be had from the hub: {error}"
+            f"no folder {model!r} here, and the hub gave no such model: "
+            f"{textwrap.shorten(str(error), _LONGEST_REASON, placeholder=' ...')}"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """`report.json`: a comparison in numbers, in valid JSON.
 
-JSON has no infinity. A picture that is the full run's to the last bit has an infinite PSNR, written
+JSON has neither infinity nor NaN: what is not a number (the SSIM of pictures below 11 pixels) is
+null. A picture that is the full run's to the last bit has an infinite PSNR, written
 as `"psnr_db": null` with `"identical": true`. Means of PSNR are taken over the pictures that differ
 (all the others would only raise them). Over all samples, a speed-up is the full runs' total over
 the accelerated runs' total, and `nfe` is a mean.
@@ -13,7 +14,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from adaptive_diffusion.apps.comparison import Comparison, Result, mean_of_finite
+from adaptive_diffusion.apps.comparison import Comparison, Result
 from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.png import mask_text
 from adaptive_diffusion.apps.sampling import Sampler
@@ -64,7 +65,7 @@ def _summary(comparison: Comparison, result: Result) -> dict[str, Any]:
         "speedup_nfe": comparison.speedup_nfe(result),
         "speedup_wall": comparison.speedup_wall(result),
         "psnr_db": _or_null(result.mean_psnr_db),
-        "ssim": _or_null(mean_of_finite(result.ssim)),
+        "ssim": _or_null(result.mean_ssim),
         "identical": result.identical,
         "seconds": _mean(result.seconds),
     }

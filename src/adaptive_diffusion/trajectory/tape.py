@@ -17,6 +17,8 @@ from adaptive_diffusion.numerics.rows import select_rows
 
 __all__ = ["SolverStep", "Tape"]
 
+_LONGEST = 8  # steps kept; forecasts older than that stand as they are
+
 
 class SolverStep(Protocol):
     """One step of a solver, which can be taken again with the same noise."""
@@ -68,6 +70,8 @@ class Tape:
         self, index: int, step: SolverStep, output: Tensor, sample: Tensor, pending: list[bool]
     ) -> Tensor:
         """Takes a step and keeps it, if it or one before it holds a forecast."""
+        if len(self._entries) == _LONGEST:
+            self._entries.clear()
         if not self._entries:
             if not any(pending):
                 return step.run(output, sample)

@@ -64,9 +64,10 @@ class Trajectory:
         ]
         return self._plan
 
-    def compute_all(self) -> None:
-        """Overrules the plan of the open step: the denoiser was called for every sample."""
+    def compute_all(self) -> list[bool]:
+        """Overrules the plan of the open step: the denoiser is called for every sample."""
         self._plan = [True] * len(self.traces)
+        return self._plan
 
     def fill(self, key: Hashable, output: Tensor, sample: Tensor) -> Tensor:
         """The open step's output with forecasts for the samples that were skipped."""

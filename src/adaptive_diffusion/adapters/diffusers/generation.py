@@ -27,7 +27,6 @@ from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     noise_schedule,
     position_of,
 )
-from adaptive_diffusion.errors import StepsError
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report, Trajectory
 
@@ -45,12 +44,14 @@ class _Loop:
     steps: Counter[int] = field(default_factory=Counter)  # this iteration's, by scheduler
     inputs: list[tuple[Any, Any]] = field(default_factory=list)  # the first iteration's arguments
     plan: list[bool] | None = None  # unknown until the first step has shown the samples
+    spared: bool = False  # this iteration: whether a denoiser call was, at least in part
     trajectory: Trajectory | None = None
 
     def begin_iteration(self) -> None:
         assert self.trajectory is not None
         self.calls.clear()
         self.steps.clear()
+        self.spared = False
         self.plan = self.trajectory.open()
 
 
@@ -63,6 +64,7 @@ class Generation:
         self._notes: list[str] = []
         self._mask: list[list[bool]] = []
         self._loop: _Loop | None = None
+        self._refused = False
         self._first_call: float | None = None
         self._last_step = 0.0
 
@@ -70,28 +72,35 @@ class Generation:
         self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
         """The denoiser's output: computed, computed for some samples, or the last one again."""
+        if self._refused:
+            return call(*args, **kwargs)
         loop = self._iteration()
         key = (id(module), loop.calls[id(module)], shapes(args, kwargs))
         loop.calls[id(module)] += 1
         if loop.plan is None:
             loop.inputs.append((args, kwargs))
-        known = key in loop.branches
-        if known and loop.plan is not None and not all(loop.plan):
+        side = is_side_network(module)
+        if loop.plan is None or all(loop.plan):
+            output = call(*args, **kwargs)
+        elif key not in loop.branches:
+            output = call(*args, **kwargs)
+            self._accept_unplanned(loop)
+        else:
             output = loop.branches[key]
+            loop.spared = loop.spared or not side
             if any(loop.plan):
                 output = call_on_rows(call, args, kwargs, loop.plan, output)
-        else:
-            output = call(*args, **kwargs)
-            self._note_unplanned_call(loop)
-        loop.branches[key] = map_tensors(_blank if is_side_network(module) else _copy, output)
+        loop.branches[key] = map_tensors(_blank if side else _copy, output)
         return output
 
     def step(self, scheduler: Any, step: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The scheduler's step, with the skipped samples' outputs forecast."""
         loop = self._loop
-        if loop is None or not loop.calls:
-            return step(scheduler, *args, **kwargs)
         solver = SchedulerStep(scheduler, step, args, kwargs)
+        if not solver.moves_a_sample:
+            self._refuse(f"the step of {type(scheduler).__name__} takes no model output and sample")
+        if loop is None or not loop.calls or self._refused:
+            return step(scheduler, *args, **kwargs)
         if loop.trajectory is None:
             loop.trajectory = self._begin_trajectory(loop, scheduler, solver)
         key = (id(scheduler), loop.steps[id(scheduler)])
@@ -104,8 +113,6 @@ class Generation:
         self, scheduler: Any, set_timesteps: Callable[..., Any], args: Any, kwargs: Any
     ) -> None:
         """Begins a new loop, if one has been running."""
-        if 0 in (*args[:1], kwargs.get("num_inference_steps")):
-            raise StepsError("num_inference_steps must be at least 1: there is nothing to denoise")
         set_timesteps(scheduler, *args, **kwargs)
         if self._loop is not None and self._loop.trajectory is not None:
             self._end_loop()
@@ -144,12 +151,20 @@ class Generation:
                 return 1
         return len(sample)
 
-    def _note_unplanned_call(self, loop: _Loop) -> None:
-        """A branch without history is computed, whatever the plan says."""
-        if loop.plan is None or all(loop.plan):
-            return
+    def _refuse(self, reason: str) -> None:
+        if not self._refused:
+            self._notes.append(f"nothing was skipped: {reason}")
+        self._refused, self._loop = True, None
+
+    def _accept_unplanned(self, loop: _Loop) -> None:
+        """A branch without history was computed, though the plan was to skip.
+
+        If it is the iteration's first, the step counts as computed. If others have been spared
+        before it, their forecast stands.
+        """
         assert loop.trajectory is not None
-        loop.trajectory.compute_all()
+        if not loop.spared:
+            loop.plan = loop.trajectory.compute_all()
 
     def _end_iteration(self, loop: _Loop) -> None:
         assert loop.trajectory is not None

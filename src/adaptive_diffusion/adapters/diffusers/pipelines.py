@@ -7,6 +7,7 @@ else of it is changed while it rests; `disable` gives it its class back.
 from __future__ import annotations
 
 import functools
+import inspect
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,11 +15,13 @@ from weakref import WeakKeyDictionary
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline, denoisers, schedulers
 from adaptive_diffusion.adapters.diffusers.generation import Generation, StepCallback
 from adaptive_diffusion.adapters.diffusers.interception import intercept
-from adaptive_diffusion.errors import NoReportError
+from adaptive_diffusion.errors import NoReportError, StepsError
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report
 
 __all__ = ["Setting", "disable", "enable", "report", "setting_of"]
+
+_STEPS = "num_inference_steps"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,14 @@ def report(pipeline: Any) -> Report:
 
 @functools.cache
 def _accelerated(cls: Any) -> Any:
+    signature = inspect.signature(cls.__call__)
+
     def call_through(self: Any, *args: Any, **kwargs: Any) -> Any:
         setting = _settings.get(self)
         if setting is None:  # a copy of an enabled pipeline
             return cls.__call__(self, *args, **kwargs)
+        if signature.bind_partial(self, *args, **kwargs).arguments.get(_STEPS) == 0:
+            raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
         generation = Generation(setting.policy, setting.on_step)
         with intercept(generation, denoisers(self), schedulers(self)):
             result = cls.__call__(self, *args, **kwargs)

@@ -83,6 +83,14 @@ class SchedulerStep:
         self.returned: Any = None
         self.drew_noise = False
 
+    @property
+    def moves_a_sample(self) -> bool:
+        """Whether this is a step as diffusion takes it: a sample of real numbers, and an output."""
+        return all(
+            isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.ndim > 0
+            for tensor in (self.output, self.sample)
+        )
+
     def state(self) -> dict[str, Any]:
         return _copy_lists(vars(self._scheduler))
 

@@ -1,0 +1,89 @@
+"""What the bookkeeping costs: a pipeline with nothing skipped against the plain one, in one run.
+
+    python benchmarks/overhead.py
+
+A denoiser that only sleeps stands in for a large model: it takes 50 ms and returns noise that
+depends on its input, so that everything around it is what is measured. The two runs alternate, and
+the medians of the times per step are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DOutput
+
+import adaptive_diffusion as ad
+
+
+class SleepingDenoiser(UNet2DModel):
+    """Takes a fixed time and no computation."""
+
+    seconds = 0.05
+
+    def forward(self, sample, timestep, return_dict=True, **_):  # type: ignore[no-untyped-def]
+        time.sleep(self.seconds)
+        return UNet2DOutput(sample=0.9 * sample) if return_dict else (0.9 * sample,)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--size", type=int, default=64, help="latents of 4 x SIZE x SIZE")
+    parser.add_argument("--out", type=Path, default=Path("out/overhead"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    plain, enabled = [], []
+    for _ in range(arguments.repeats + 1):  # the first of each warms up
+        plain.append(seconds_per_step(arguments, enabled=False))
+        enabled.append(seconds_per_step(arguments, enabled=True))
+    medians = [statistics.median(times[1:]) for times in (plain, enabled)]
+    result = {
+        "plain_ms_per_step": medians[0] * 1e3,
+        "enabled_ms_per_step": medians[1] * 1e3,
+        "bookkeeping_percent_of_call": 100 * (medians[1] - medians[0]) / SleepingDenoiser.seconds,
+        "steps": arguments.steps,
+        "repeats": arguments.repeats,
+        "latents": [1, 4, arguments.size, arguments.size],
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "overhead.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def seconds_per_step(arguments: argparse.Namespace, enabled: bool) -> float:
+    pipe = make_pipeline(arguments.size)
+    if enabled:  # measures errors and keeps histories, as always, but skips nothing
+        ad.enable(pipe, tolerance=0.0)
+    began = time.perf_counter()
+    pipe(num_inference_steps=arguments.steps, generator=torch.manual_seed(0), output_type="np")
+    return (time.perf_counter() - began) / arguments.steps
+
+
+def make_pipeline(size: int) -> DDIMPipeline:
+    denoiser = SleepingDenoiser(
+        sample_size=size,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+    )
+    pipe = DDIMPipeline(denoiser, DDIMScheduler())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+if __name__ == "__main__":
+    main()
