@@ -11,6 +11,7 @@ from adaptive_diffusion.errors import (
     UnsupportedPipelineError,
 )
 from adaptive_diffusion.miniatures import load_miniature
+from adaptive_diffusion.numerics.metrics import psnr, ssim
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.policies import ErrorControlled, FixedSchedule, Policy, ThirdOrder, Trace
 from adaptive_diffusion.trajectory import Report
@@ -36,5 +37,7 @@ __all__ = [
     "disable",
     "enable",
     "load_miniature",
+    "psnr",
     "report",
+    "ssim",
 ]
