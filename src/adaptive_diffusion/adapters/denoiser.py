@@ -91,13 +91,13 @@ class AdaptiveDenoiser:
         """
         step = self._step_of(float(torch.as_tensor(t).flatten()[0]))
         if step != self._open:
-            self._open_step(step, len(x))
+            self._open_step(step, x)
         output = self._reuse_or_compute(x, t, conditioning)
         assert self._trajectory is not None
         filled = self._trajectory.fill(self._call, output, x)
         self._call += 1
         self._ended = time.perf_counter()
-        return filled
+        return filled.clone()  # the caller may write into it, and it is kept here
 
     def report(self) -> Report:
         """What the present loop, or the last one, has done so far.
@@ -107,17 +107,15 @@ class AdaptiveDenoiser:
         """
         if self._trajectory is None:
             raise NoReportError("the loop has made no step yet: call start(timesteps), then loop")
+        mask = self._trajectory.mask
         if self._open is not None:
-            self._trajectory.close()
-            self._open = None
-        return Report(self._policy, self._trajectory.mask, self._ended - self._began)
+            mask = [[*row, now] for row, now in zip(mask, self._trajectory.plan, strict=True)]
+        return Report(self._policy, mask, self._ended - self._began)
 
     def _step_of(self, t: float) -> int:
         if self._open is not None and t == self._timesteps[self._open]:
             return self._open
-        following = 0 if self._trajectory is None else self._trajectory.step
-        if self._open is not None:
-            following = self._open + 1
+        following = 0 if self._open is None else self._open + 1
         if following >= len(self._timesteps) or t != self._timesteps[following]:
             raise StepsError(
                 f"t = {t:g} is not the loop's next timestep: call start(timesteps) before every "
@@ -125,18 +123,20 @@ class AdaptiveDenoiser:
             )
         return following
 
-    def _open_step(self, step: int, samples: int) -> None:
+    def _open_step(self, step: int, x: Tensor) -> None:
         if self._trajectory is None:
             assert self._schedule is not None
-            self._trajectory = Trajectory(self._policy, self._schedule, samples)
+            self._trajectory = Trajectory(self._policy, self._schedule, len(x))
             self._outputs = []
-        elif self._open is not None:
+        else:
+            self._trajectory.see(x)
             self._trajectory.close()
         self._plan = self._trajectory.open()
         self._open, self._call = step, 0
 
     def _reuse_or_compute(self, x: Tensor, t: float | Tensor, conditioning: Any) -> Tensor:
-        if all(self._plan):
+        is_new = self._call >= len(self._outputs)  # without history there is nothing to reuse
+        if is_new or all(self._plan):
             output = self._denoiser(x, t, **conditioning)
         elif any(self._plan):
             output = self._compute_rows(x, t, conditioning)

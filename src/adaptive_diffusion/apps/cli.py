@@ -32,11 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = app(
             args=arguments, prog_name="adaptive-diffusion", standalone_mode=False, obj=settings
         )
+        if code == _INTERRUPTED:  # what newer Typers make of a KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return _say("interrupted", _INTERRUPTED)
     except Exception as error:
-        if type(error).__name__ == "Abort":  # Typer's own for an interruption
+        if type(error).__name__ == "Abort":  # what older ones make of it
             return _say("interrupted", _INTERRUPTED)
         if settings["debug"]:
             traceback.print_exc()

@@ -47,8 +47,11 @@ class StepProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.live.transient = error is not None  # an error is one line, without a bar
-        self._progress.stop()
+        if error is None:
+            self._progress.stop()
+        else:  # an error is one line: no bar is left behind
+            self._progress.live.transient = True
+            self._progress.live.stop()
 
     def follow(self, label: str, steps: int) -> StepCallback:
         """Begins a line; what is returned is to be called with the mask so far, after each step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,14 +76,13 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
 
 
 def _subtitle(comparison: Comparison) -> str:
-    """How close on average, and how close the rivals come with as many calls."""
-    means = f"mean PSNR {decibels(comparison.accelerated.mean_psnr_db)}"
-    rivals = [
-        f"{rival_name(result)} {decibels(result.mean_psnr_db)}" for result in comparison.baselines
-    ]
-    if not rivals:
-        return means
-    return f"{means}; at as many calls: {', '.join(rivals)}"
+    """How close on average, and how close the rivals come with how many calls."""
+    ways = [("mean PSNR", comparison.accelerated)]
+    ways += [(rival_name(result), result) for result in comparison.baselines]
+    return "; ".join(
+        f"{name} {decibels(result.mean_psnr_db)} with {fmean(result.nfe):.4g} calls"
+        for name, result in ways
+    )
 
 
 def _resolution(comparison: Comparison) -> float:

@@ -64,11 +64,20 @@ class NoiseSchedule:
         coordinates: where step i's output stands; N numbers, strictly monotonic.
         gains: how far step i's output moves the sample; N numbers, not negative.
         clean: `(A, B)` of every step, or None where the levels aren't known.
+
+    Raises:
+        ValueError: if the coordinates are not monotonic, or the lengths differ.
     """
 
     coordinates: tuple[float, ...]
     gains: tuple[float, ...]
     clean: tuple[tuple[float, float], ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_monotonic(self.coordinates):
+            raise ValueError("coordinates must only rise or only fall, none standing twice")
+        if len(self.gains) != len(self) or len(self.clean or self.gains) != len(self):
+            raise ValueError("coordinates, gains and clean need one entry per step each")
 
     @classmethod
     def from_levels(

@@ -33,7 +33,6 @@ class Stream:
     def fill(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
         """`output` with forecasts for the samples not in `mask`; for a loop with no solver here."""
         filled = self._complete(step, mask, output, sample)
-        self._measure_change(sample)
         self.forecaster.remember(step, mask, output, sample)
         return filled
 
@@ -59,8 +58,17 @@ class Stream:
         if solver.drew_noise:
             self.forecaster.expect_noise()
         self.forecaster.remember(step, mask, filled, start)
-        self._measure_change(result)
+        self.see(result)
         return result
+
+    def see(self, result: Tensor) -> None:
+        """Measures how far the sample has come in the present step."""
+        if self._policy.observes != "changes":
+            return
+        if self._result is not None:
+            difference = (result.float() - self._result.float()).abs()
+            self.changes = difference.reshape(self._samples, -1).mean(dim=1)
+        self._result = result
 
     def _complete(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
         self.errors = None
@@ -81,11 +89,3 @@ class Stream:
             return self.forecaster.interpolate(earlier, step, value, output_then, sample_then)
 
         return self._tape.replay(sample, mask, better)
-
-    def _measure_change(self, result: Tensor) -> None:
-        if self._policy.observes != "changes":
-            return
-        if self._result is not None:
-            difference = (result.float() - self._result.float()).abs()
-            self.changes = difference.reshape(self._samples, -1).mean(dim=1)
-        self._result = result

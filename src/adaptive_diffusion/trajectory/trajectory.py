@@ -56,6 +56,11 @@ class Trajectory:
         """For every sample, which of the finished steps were computed."""
         return [list(trace.mask) for trace in self.traces]
 
+    @property
+    def plan(self) -> list[bool]:
+        """For every sample, whether the open step is computed."""
+        return self._plan
+
     def open(self) -> list[bool]:
         """Begins a step: for each sample, whether the denoiser must be called."""
         outside = self.step >= len(self._schedule)
@@ -74,6 +79,11 @@ class Trajectory:
         if self.step >= len(self._schedule):
             return output
         return self._stream(key).fill(self.step, self._plan, output, sample)
+
+    def see(self, sample: Tensor) -> None:
+        """Where the open step has led, for a loop that takes its steps itself."""
+        for stream in self._streams.values():
+            stream.see(sample)
 
     def advance(self, key: Hashable, output: Tensor, sample: Tensor, solver: SolverStep) -> Tensor:
         """The sample after the open step; `key` tells the streams of a loop apart."""

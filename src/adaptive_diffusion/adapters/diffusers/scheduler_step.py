@@ -23,7 +23,8 @@ def noise_schedule(scheduler: Any) -> NoiseSchedule:
     steps = len(scheduler.timesteps)
     prediction = scheduler.config.get("prediction_type", "flow_prediction")
     levels = _levels(scheduler, steps, prediction)
-    if levels is None or prediction not in PREDICTIONS:
+    preconditioned = "sigma_data" in scheduler.config  # its outputs are scaled by the level
+    if levels is None or prediction not in PREDICTIONS or preconditioned:
         return NoiseSchedule.uniform(steps)
     return NoiseSchedule.from_levels(*levels, prediction)
 
