@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from adaptive_diffusion.errors import MiniatureError
 
 __all__ = ["load_miniature", "miniatures"]
@@ -22,22 +24,21 @@ def miniatures() -> dict[str, Path]:
     }
 
 
-def load_miniature(name: str = "emoji", **options: Any) -> Any:
+def load_miniature(name: str = "emoji", dtype: torch.dtype = torch.float32, **options: Any) -> Any:
     """A miniature as a diffusers pipeline, from the package's own files.
 
     Args:
         name: one of `miniatures()`.
-        options: passed on to `DiffusionPipeline.from_pretrained`; weights are stored in float16
-            and loaded as float32 unless `torch_dtype` says otherwise.
+        dtype: of the weights, which are stored in float16.
+        options: passed on to `DiffusionPipeline.from_pretrained`.
 
     Raises:
         MiniatureError: if there is none of that name.
     """
-    import torch
     from diffusers import DiffusionPipeline
 
     at_hand = miniatures()
     if name not in at_hand:
         raise MiniatureError(f"no miniature {name!r}; at hand: {', '.join(at_hand) or 'none'}")
-    options = {"torch_dtype": torch.float32, "local_files_only": True, **options}
-    return DiffusionPipeline.from_pretrained(at_hand[name], **options)
+    pipeline = DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)
+    return pipeline.to(dtype=dtype)

@@ -1,0 +1,117 @@
+"""`adaptive-diffusion generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptive_diffusion.miniatures import miniatures
+
+SMALL = ("--size", 32, "--steps", 12)
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_pngs_say_how_they_were_made(cli, model, tmp_path):
+    done = cli("generate", "a red apple", "tiger", "--model", model, *SMALL, "--out", tmp_path)
+
+    assert done.code == 0
+    assert "computed" in done.err  # the progress bar's last state
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-red-apple-0.png", "tiger-1.png"]
+    image = Image.open(tmp_path / "tiger-1.png")
+    assert image.size == (32, 32)
+    assert image.text["prompt"] == "tiger"
+    assert image.text["seed"] == "1"
+    assert image.text["policy"] == "ErrorControlled(tolerance=0.01, max_skip=6)"
+    assert len(image.text["mask"]) == 12
+    assert set(image.text["mask"]) == {"0", "1"}
+    computed = image.text["mask"].count("1")
+    assert f"tiger-1.png  {computed} of 12 steps computed" in done.out
+
+
+def test_the_same_seed_makes_the_same_picture(cli, model, tmp_path):
+    for folder, seed in (("one", 5), ("two", 5), ("three", 6)):
+        cli("generate", "x", "--model", model, *SMALL, "--seed", seed, "--out", tmp_path / folder)
+
+    one = (tmp_path / "one" / "x-5.png").read_bytes()
+    assert (tmp_path / "two" / "x-5.png").read_bytes() == one
+    assert (pixels(tmp_path / "three" / "x-6.png") != pixels(tmp_path / "one" / "x-5.png")).any()
+
+
+def test_a_batch_makes_the_pictures_of_single_runs(cli, model, tmp_path):
+    prompts = ("a red apple", "a tiger", "a very big sunflower")
+    options = ("--model", model, *SMALL)
+    cli("generate", *prompts, *options, "--batch-size", 3, "--out", tmp_path / "batch")
+    cli("generate", *prompts, *options, "--batch-size", 1, "--out", tmp_path / "single")
+
+    made = sorted((tmp_path / "batch").iterdir())
+    assert len(made) == 3
+    for path in made:
+        alone = tmp_path / "single" / path.name
+        assert Image.open(path).text["mask"] == Image.open(alone).text["mask"]
+        assert abs(pixels(path) - pixels(alone)).max() <= 1  # float rounding
+
+
+def test_prompts_come_from_a_file_and_count_multiplies_them(cli, model, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n  ein großer Apfel \n\n一只老虎\n", encoding="utf-8")
+    out = tmp_path / "out"
+    done = cli(
+        *("generate", "x", "--prompts", file, "--count", 2, "--model", model),
+        *("--size", 32, "--steps", 4, "--out", out),
+    )
+
+    assert done.code == 0
+    texts = [Image.open(path).text for path in out.iterdir()]
+    found = sorted((text["seed"], text["prompt"]) for text in texts)
+    prompts = ["x", "x", "ein großer Apfel", "ein großer Apfel", "一只老虎", "一只老虎"]
+    assert found == [(str(seed), prompt) for seed, prompt in enumerate(prompts)]
+
+
+@pytest.mark.parametrize(
+    ("options", "policy", "steps"),
+    [
+        (("--policy", "none"), "none", 12),
+        (("--policy", "third-order", "--threshold", 0.1), "ThirdOrder(threshold=0.1", 12),
+        (("--tolerance", 0.5, "--max-skip", 2), "ErrorControlled(tolerance=0.5, max_skip=2)", 12),
+        (("--scheduler", "heun"), "ErrorControlled", 23),  # two steps for each but the last
+        (("--scheduler", "euler-ancestral"), "ErrorControlled", 12),
+        (("--guidance", 1), "ErrorControlled", 12),
+    ],
+    ids=str,
+)
+def test_options_reach_the_pipeline(cli, model, tmp_path, options, policy, steps):
+    done = cli("generate", "x", "--model", model, *SMALL, *options, "--out", tmp_path)
+
+    assert done.code == 0
+    text = Image.open(tmp_path / "x-0.png").text
+    assert text["policy"].startswith(policy)
+    assert len(text["mask"]) == steps
+    if policy == "none":
+        assert text["mask"] == "1" * steps
+
+
+def test_third_order_skips_at_a_high_threshold_only(cli, model, tmp_path):
+    computed = []
+    for threshold in (0, 1):
+        cli(
+            *("generate", "x", "--model", model, *SMALL, "--policy", "third-order"),
+            *("--threshold", threshold, "--out", tmp_path),
+        )
+        computed.append(Image.open(tmp_path / "x-0.png").text["mask"].count("1"))
+    assert computed[0] == 12
+    assert computed[1] < 12
+
+
+@pytest.mark.skipif("digits" not in miniatures(), reason="the miniature is not at hand")
+def test_an_unconditional_miniature_needs_no_prompts(cli, tmp_path):
+    done = cli("generate", "--model", "digits", "--count", 2, "--steps", 10, "--out", tmp_path)
+
+    assert done.code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sample-0.png", "sample-1.png"]
+    assert Image.open(tmp_path / "sample-1.png").text["prompt"] == ""
