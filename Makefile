@@ -6,8 +6,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test test-all lint bench clean
 
 demo: $(READY)  ## full and accelerated runs of a few prompts on the miniature, offline
-	$(BIN)/adaptive-diffusion compare "a red apple" "a yellow banana" "a tiger face" "a sunflower" \
-		--out out/demo
+	$(BIN)/adaptive-diffusion compare --prompts examples/prompts.txt --repeats 1 --out out/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -25,7 +24,6 @@ bench: $(READY)  ## the figures that the README quotes
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 

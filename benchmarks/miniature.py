@@ -21,12 +21,7 @@ import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
 
-PROMPTS = [
-    "a red apple", "a tiger face", "a yellow banana", "a sunflower",
-    "a penguin", "a slice of pizza", "a spouting whale", "a cherry blossom",
-    "a hot dog", "a ladybug", "a pineapple", "an owl",
-    "a mushroom", "a frog", "a doughnut", "a cactus",
-]  # fmt: skip
+PROMPTS = Path(__file__).parents[1].joinpath("examples/prompts.txt").read_text().splitlines()
 
 
 def rows(steps: int) -> Iterator[tuple[str, int, ad.Policy | None]]:

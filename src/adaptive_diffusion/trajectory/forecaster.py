@@ -57,7 +57,7 @@ class Forecaster:
     def relative_error(self, output: Tensor, forecast: Tensor) -> Tensor:
         """`‖output − forecast‖ / ‖output‖` of each sample; NaN where there was no forecast."""
         if self._history is None:
-            return torch.full((self._samples,), torch.nan)
+            return torch.full((self._samples,), torch.nan, device=output.device)
         difference = rowwise_norm(output.float() - forecast.float(), self._samples)
         return difference / rowwise_norm(output, self._samples)
 
