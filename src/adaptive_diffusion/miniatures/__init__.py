@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from adaptive_diffusion.errors import MiniatureError
 
 __all__ = ["load_miniature", "miniatures"]
@@ -24,13 +22,13 @@ def miniatures() -> dict[str, Path]:
     }
 
 
-def load_miniature(name: str = "emoji", dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+def load_miniature(name: str = "emoji", **options: Any) -> Any:
     """A miniature as a diffusers pipeline, from the package's own files.
 
     Args:
         name: one of `miniatures()`.
-        dtype: of the weights, which are stored in float16.
-        options: passed on to `DiffusionPipeline.from_pretrained`.
+        options: passed on to `DiffusionPipeline.from_pretrained`, which loads the weights, stored
+            in float16, as float32 unless it is told otherwise.
 
     Raises:
         MiniatureError: if there is none of that name.
@@ -40,5 +38,4 @@ def load_miniature(name: str = "emoji", dtype: torch.dtype = torch.float32, **op
     at_hand = miniatures()
     if name not in at_hand:
         raise MiniatureError(f"no miniature {name!r}; at hand: {', '.join(at_hand) or 'none'}")
-    pipeline = DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)
-    return pipeline.to(dtype=dtype)
+    return DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)
