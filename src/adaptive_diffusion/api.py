@@ -61,6 +61,7 @@ class Run:
 
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
+        pipelines.forget_report(pipe)
 
     @property
     def report(self) -> Report:

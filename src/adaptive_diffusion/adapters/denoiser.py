@@ -73,12 +73,11 @@ class AdaptiveDenoiser:
         values = [float(t) for t in timesteps]
         if not values:
             raise StepsError("timesteps is empty: there is nothing to denoise")
-        self._schedule = _schedule_of(values) if schedule is None else schedule
-        if len(self._schedule) != len(values):
-            raise StepsError(
-                f"the schedule has {len(self._schedule)} steps and the loop {len(values)}"
-            )
+        schedule = _schedule_of(values) if schedule is None else schedule
+        if len(schedule) != len(values):
+            raise StepsError(f"the schedule has {len(schedule)} steps and the loop {len(values)}")
         self._policy.check_steps(len(values))
+        self._schedule = schedule
         self._timesteps, self._trajectory, self._open = values, None, None
         self._began = self._ended = time.perf_counter()
 
@@ -89,7 +88,7 @@ class AdaptiveDenoiser:
         Raises:
             StepsError: without `start`, or at a timestep that is not the loop's next.
         """
-        step = self._step_of(float(torch.as_tensor(t).flatten()[0]))
+        step = self._step_of(t)
         if step != self._open:
             self._open_step(step, x)
         output = self._reuse_or_compute(x, t, conditioning)
@@ -112,16 +111,23 @@ class AdaptiveDenoiser:
             mask = [[*row, now] for row, now in zip(mask, self._trajectory.plan, strict=True)]
         return Report(self._policy, mask, self._ended - self._began)
 
-    def _step_of(self, t: float) -> int:
-        if self._open is not None and t == self._timesteps[self._open]:
+    def _step_of(self, t: float | Tensor) -> int:
+        if self._open is not None and self._stands_at(self._open, t):
             return self._open
         following = 0 if self._open is None else self._open + 1
-        if following >= len(self._timesteps) or t != self._timesteps[following]:
+        if following >= len(self._timesteps) or not self._stands_at(following, t):
             raise StepsError(
-                f"t = {t:g} is not the loop's next timestep: call start(timesteps) before every "
-                "loop, with the timesteps that it will pass"
+                f"t = {float(torch.as_tensor(t).flatten()[0]):g} is not the loop's next timestep: "
+                "call start(timesteps) before every loop, with the timesteps that it will pass"
             )
         return following
+
+    def _stands_at(self, step: int, t: float | Tensor) -> bool:
+        """Whether `t` is the step's timestep, to the precision that `t` has."""
+        expected = self._timesteps[step]
+        if isinstance(t, Tensor):
+            return bool(t.flatten()[0].cpu() == torch.tensor(expected).to(t.dtype))
+        return float(t) == expected
 
     def _open_step(self, step: int, x: Tensor) -> None:
         if self._trajectory is None:

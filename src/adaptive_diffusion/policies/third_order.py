@@ -13,6 +13,7 @@ There, one mean over the whole batch decides for every image; here every sample 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from adaptive_diffusion.policies.base import (
@@ -58,4 +59,4 @@ class ThirdOrder(Policy):
             return True
         before, middle, now = trace.changes[-3:]
         # written so that a change that is not a number means: compute
-        return not abs((now + before) / 2 - middle) <= self.threshold * middle
+        return not abs((now + before) / 2 - middle) <= self.threshold * middle < math.inf

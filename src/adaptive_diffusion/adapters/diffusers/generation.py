@@ -107,7 +107,8 @@ class Generation:
         loop.steps[id(scheduler)] += 1
         loop.trajectory.advance(key, solver.output, solver.sample, solver)
         self._last_step = time.perf_counter()
-        return solver.returned
+        returned, solver.returned = solver.returned, None
+        return returned
 
     def set_timesteps(
         self, scheduler: Any, set_timesteps: Callable[..., Any], args: Any, kwargs: Any

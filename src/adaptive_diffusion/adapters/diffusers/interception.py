@@ -85,6 +85,10 @@ def _untouched(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+# one for each method, so that what is known of it (its signature) need not be found out again
+_untouched_method = functools.cache(_untouched)
+
+
 @contextmanager
 def _shared(key: tuple[str, int], apply: Callable[[], Callable[[], None]]) -> Iterator[None]:
     """Applies a change for its first user, and undoes it after its last.
@@ -147,7 +151,7 @@ def _wrapped(cls: type) -> AbstractContextManager[None]:
 
 
 def _wrapper(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    untouched = _untouched(method)
+    untouched = _untouched_method(method)
 
     @functools.wraps(method)
     def wrapper(scheduler: Any, *args: Any, **kwargs: Any) -> Any:

@@ -33,6 +33,7 @@ class Setting:
 
 
 _settings: WeakKeyDictionary[Any, Setting] = WeakKeyDictionary()
+_classes: set[type] = set()  # those that enabled pipelines have
 _reports: WeakKeyDictionary[Any, Report] = WeakKeyDictionary()
 
 
@@ -43,21 +44,22 @@ def enable(pipeline: Any, setting: Setting) -> None:
         UnsupportedPipelineError: if the pipeline can't be served; it is then left as it was.
     """
     check_pipeline(pipeline)
-    if pipeline not in _settings:
-        cls: Any = type(pipeline)
+    cls: Any = type(pipeline)
+    if cls not in _classes:  # a copy of an enabled pipeline has the class, but no setting
         pipeline.__class__ = _accelerated(cls)
     _settings[pipeline] = setting
 
 
 def disable(pipeline: Any) -> None:
     """Makes the pipeline exactly what it was; does nothing if it is not enabled."""
-    if _settings.pop(pipeline, None) is not None:
+    if type(pipeline) in _classes:
+        _settings.pop(pipeline, None)
         pipeline.__class__ = type(pipeline).__bases__[0]
 
 
 def setting_of(pipeline: Any) -> Setting | None:
     """The setting that the pipeline follows, or None if it is not enabled."""
-    return _settings.get(pipeline)
+    return _settings.get(pipeline) if type(pipeline) in _classes else None
 
 
 def report(pipeline: Any) -> Report:
@@ -73,6 +75,11 @@ def report(pipeline: Any) -> Report:
             f"{type(pipeline).__name__} has made nothing yet while enabled: "
             "call enable(pipe), then the pipeline"
         ) from None
+
+
+def forget_report(pipeline: Any) -> None:
+    """From now on, a report is one of a later call."""
+    _reports.pop(pipeline, None)
 
 
 @functools.cache
@@ -93,4 +100,6 @@ def _accelerated(cls: Any) -> Any:
 
     functools.update_wrapper(call_through, cls.__call__)
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls,), {"__call__": call_through, **names})
+    subclass = type(cls.__name__, (cls,), {"__call__": call_through, **names})
+    _classes.add(subclass)
+    return subclass

@@ -51,8 +51,11 @@ def _levels(scheduler: Any, steps: int, prediction: str) -> tuple[list[float], l
 def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     """Where `timestep` stands in the scheduler's timesteps; 0 if it is none of them."""
     first = float(torch.as_tensor(timestep).flatten()[0])
-    matches = (scheduler.timesteps.cpu() == first).nonzero().flatten()
-    return int(matches[0]) if len(matches) else 0
+    matches = (scheduler.timesteps.cpu() == first).nonzero().flatten().tolist()
+    begin = getattr(scheduler, "begin_index", None)
+    if begin in matches:  # of two equal timesteps (second-order schedulers), the one meant
+        return int(begin)
+    return matches[0] if matches else 0
 
 
 @functools.lru_cache
@@ -100,14 +103,17 @@ class SchedulerStep:
         vars(self._scheduler).update(_copy_lists(state))
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
-        self._bound.arguments["model_output"] = output
-        self._bound.arguments["sample"] = sample
+        self.output, self.sample = output, sample
+        self._bound.arguments.update(model_output=output, sample=sample)
         if self._noise_states is None:
             self._run_first()
         elif self.drew_noise:
             self._run_with_the_same_noise()
         else:
             self._call()
+        # a step that is kept to be taken again holds no tensors
+        self.output = self.sample = None
+        self._bound.arguments.update(model_output=None, sample=None)
         return self.returned[0]
 
     def _call(self) -> None:
@@ -118,6 +124,8 @@ class SchedulerStep:
         self._call()
         after = [generator.get_state() for generator in self._generators()]
         self.drew_noise = not all(map(torch.equal, self._noise_states, after))
+        if not self.drew_noise:
+            self._noise_states = []
 
     def _run_with_the_same_noise(self) -> None:
         assert self._noise_states is not None
@@ -144,7 +152,14 @@ class SchedulerStep:
 
 
 def _copy_lists(state: dict[str, Any]) -> dict[str, Any]:
-    """Schedulers replace their tensors, but write into their lists of past outputs."""
-    return {
+    """Schedulers replace their tensors, but write into their lists of past outputs.
+
+    And into one tensor: PNDM's sum over a Runge-Kutta step.
+    """
+    copied = {
         name: list(value) if isinstance(value, list) else value for name, value in state.items()
     }
+    total = copied.get("cur_model_output")
+    if isinstance(total, Tensor):
+        copied["cur_model_output"] = total.clone()
+    return copied

@@ -1,0 +1,187 @@
+"""A batch is its samples: each has the plan, and the result, that it has alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from schedulers import STOCHASTIC, count_calls, generate, pipeline_with, relative_difference
+from tiny_pipelines import TINY_PIPELINES, run, single
+
+import adaptive_diffusion as ad
+from adaptive_diffusion import Policy, Trace
+from adaptive_diffusion.adapters.diffusers.batch import map_tensors, rows_of
+
+Tiny = Callable[[str], Any]
+
+WHOLE = {"text_to_video": "laid out differently", "animatediff": "encoder_hidden_states"}
+"""Pipelines in which rows can't be told apart, and what the report says."""
+
+TOLERANCES = (0.02, 0.05, 0.2, 1.0, 5.0)
+APART = sorted({*TINY_PIPELINES} - {*WHOLE})
+
+
+@dataclass(frozen=True)
+class ByChance(Policy):
+    """Plans that differ wildly from sample to sample, and depend on nothing but the sample."""
+
+    observes = "changes"
+
+    def decide(self, trace: Trace) -> bool:
+        return trace.step < 3 or int(trace.changes[-1] * 1e2) % 2 == 0
+
+
+def per_image(pipe_name: str, mask: list[list[bool]]) -> list[list[bool]]:
+    """DiT steps the guided pairs, so that its report has two equal rows for each image."""
+    if pipe_name != "dit":
+        return mask
+    half = len(mask) // 2
+    assert mask[:half] == mask[half:]
+    return mask[:half]
+
+
+@pytest.mark.parametrize("name", APART)
+def test_masks_and_images_of_a_batch_are_those_of_single_calls(name: str, tiny: Tiny) -> None:
+    pipe, inputs = tiny(name), TINY_PIPELINES[name].inputs(3)
+    for tolerance in TOLERANCES:  # until something is skipped
+        ad.enable(pipe, tolerance=tolerance)
+        together, report = run(pipe, inputs, steps=10), ad.report(pipe)
+        if not all(map(all, report.mask)):
+            break
+    assert report.notes == []
+    masks = per_image(name, report.mask)
+    assert len(masks) == 3
+    assert not all(map(all, masks))
+    for b in range(3):
+        alone = run(pipe, single(inputs, b), steps=10, seed=b)
+        assert per_image(name, ad.report(pipe).mask) == [masks[b]]
+        assert relative_difference(together[b : b + 1], alone) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3", "flux_cfg", "wan", "controlnet"])
+def test_plans_may_differ_wildly(name: str, tiny: Tiny) -> None:
+    """The calls' rows are those of the samples that compute, in every single call."""
+    pipe, inputs = tiny(name), TINY_PIPELINES[name].inputs(3)
+    calls = count_calls(*(getattr(pipe, part) for part in TINY_PIPELINES[name].denoisers))
+    ad.enable(pipe, ByChance())
+    together, masks = run(pipe, inputs, steps=10), ad.report(pipe).mask
+    assert len({tuple(mask) for mask in masks}) > 1
+
+    computed = [sum(mask[i] for mask in masks) for i in range(10)]
+    blocks = calls[0] // 3
+    per_step = 2 // blocks  # guided: in one call or in two
+    assert calls == [blocks * n for n in computed if n for _ in range(per_step)]
+    assert sum(calls) == 2 * sum(ad.report(pipe).nfe)
+
+    for b in range(3):
+        alone = run(pipe, single(inputs, b), steps=10, seed=b)
+        assert ad.report(pipe).mask == [masks[b]]
+        assert relative_difference(together[b : b + 1], alone) < 1e-4
+
+
+def test_the_error_of_a_sample_decides_its_plan(tiny: Tiny) -> None:
+    """Ours gives samples of one batch different plans, and keeps them."""
+    pipe, inputs = tiny("sd15"), TINY_PIPELINES["sd15"].inputs(4)
+    different = 0
+    for tolerance in (0.01, 0.02, 0.03, 0.04):
+        ad.enable(pipe, tolerance=tolerance)
+        run(pipe, inputs, steps=12)
+        masks = ad.report(pipe).mask
+        if len({tuple(mask) for mask in masks}) == 1:
+            continue
+        different += 1
+        for b in range(4):
+            run(pipe, single(inputs, b), steps=12, seed=b)
+            assert ad.report(pipe).mask == [masks[b]]
+        break
+    assert different
+
+
+@pytest.mark.parametrize("scheduler", sorted(STOCHASTIC & {"ddpm", "euler_ancestral", "lcm"}))
+def test_stochastic_schedulers_keep_every_samples_noise(scheduler: str) -> None:
+    pipe = pipeline_with(scheduler)
+    ad.enable(pipe, ByChance())
+    together, masks = generate(pipe, 3, steps=10), ad.report(pipe).mask
+    assert len({tuple(mask) for mask in masks}) > 1
+    inputs = TINY_PIPELINES["sd15"].inputs(3) | {"height": 16, "width": 16}
+    for b in range(3):
+        alone = run(pipe, single(inputs, b), steps=10, seed=b)
+        assert ad.report(pipe).mask == [masks[b]]
+        assert relative_difference(together[b : b + 1], alone) < 1e-4
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_where_rows_can_not_be_told_apart_the_report_says_so(name: str, tiny: Tiny) -> None:
+    pipe, inputs = tiny(name), TINY_PIPELINES[name].inputs(2)
+    ad.enable(pipe, tolerance=1e9)
+    result = run(pipe, inputs)
+    report = ad.report(pipe)
+    (mask,) = report.mask
+    assert not all(mask)
+    (note,) = report.notes
+    assert "decided as a whole" in note
+    assert WHOLE[name] in note
+    assert note in str(report)
+    assert result.shape[0] == 2
+    assert result.isfinite().all()
+
+
+def test_several_images_per_prompt_are_samples_too(tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    inputs = {"num_images_per_prompt": 2, "generator": [torch.Generator().manual_seed(0)] * 4}
+    ad.enable(pipe, tolerance=0.03)
+    run(pipe, TINY_PIPELINES["sd15"].inputs(2), **inputs)
+    assert len(ad.report(pipe).mask) == 4
+
+
+@pytest.mark.parametrize("guidance", [5.0, 0.0], ids=["guided", "unguided"])
+def test_guidance_decides_how_many_rows_a_sample_has(guidance: float, tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    calls = count_calls(pipe.unet)
+    ad.enable(pipe, ByChance())
+    generate(pipe, 3, steps=10, guidance_scale=guidance)
+    assert sum(calls) == (2 if guidance else 1) * sum(ad.report(pipe).nfe)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_pipelines_stay_half(dtype: torch.dtype, tiny: Tiny) -> None:
+    """And the full run is still met to the bit at tolerance zero."""
+    pipe = tiny("sd3").to(dtype=dtype)
+    plain = generate(pipe, 2)
+    with ad.accelerate(pipe, tolerance=0):
+        assert torch.equal(generate(pipe, 2), plain)
+    seen: set[torch.dtype] = set()
+
+    def watch(_: Any, __: int, ___: Any, given: dict[str, Any]) -> dict[str, Any]:
+        seen.add(given["latents"].dtype)
+        return given
+
+    with ad.accelerate(pipe, ByChance()) as accelerated:
+        skipped = generate(pipe, 2, callback_on_step_end=watch)
+    assert seen == {dtype}
+    assert sum(accelerated.report.nfe) < 16
+    assert relative_difference(skipped, plain) < 1
+
+
+def test_rows_of_a_sample_stand_block_by_block() -> None:
+    assert rows_of([True, False, True], 6) == [0, 2, 3, 5]
+    assert rows_of([False, True], 2) == [1]
+    assert rows_of([True], 4) == [0, 1, 2, 3]
+
+
+def test_mapping_keeps_containers_and_everything_that_is_no_tensor() -> None:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+
+    one = torch.ones(2)
+    value = {"a": [one, (one, 3)], "b": None, "c": UNet2DConditionOutput(sample=one)}
+    mapped = map_tensors(lambda tensor: tensor + 1, value)
+    assert mapped["b"] is None
+    assert isinstance(mapped["a"][1], tuple)
+    assert mapped["a"][1][1] == 3
+    assert isinstance(mapped["c"], UNet2DConditionOutput)
+    for tensor in (mapped["a"][0], mapped["a"][1][0], mapped["c"].sample):
+        assert tensor.tolist() == [2.0, 2.0]
+    assert one.tolist() == [1.0, 1.0]

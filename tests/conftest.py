@@ -1,0 +1,40 @@
+"""Settings and fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from tiny_pipelines import TINY_PIPELINES
+
+import adaptive_diffusion as ad
+
+# Two runs are equal to the bit only while sums are split among threads in one way.
+torch.set_num_threads(1)
+
+settings.register_profile("default", deadline=None, max_examples=30, derandomize=True)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def tiny() -> Iterator[Callable[[str], Any]]:
+    """Makes tiny pipelines by name, and disables them after the test."""
+    made: list[Any] = []
+
+    def make(name: str) -> Any:
+        pipe = TINY_PIPELINES[name].make()
+        pipe.set_progress_bar_config(disable=True)
+        made.append(pipe)
+        return pipe
+
+    yield make
+    for pipe in made:
+        ad.disable(pipe)

@@ -1,0 +1,147 @@
+"""What holds of the error-controlled policy, whatever its inner formula."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_diffusion import ErrorControlled, NoiseSchedule, PolicyError, Trace
+
+errors = st.one_of(st.floats(0, 10), st.just(0.0), st.just(math.nan), st.just(math.inf))
+good_errors = st.floats(1e-6, 1.0)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> NoiseSchedule:
+    """A loop of 1 to 30 uneven steps."""
+    steps = draw(st.integers(1, 30))
+    distances = draw(st.lists(st.floats(0.1, 3), min_size=steps, max_size=steps))
+    gains = draw(st.lists(st.floats(0.01, 0.5), min_size=steps, max_size=steps))
+    coordinates = [sum(distances[:i]) for i in range(steps)]
+    return NoiseSchedule(tuple(coordinates), tuple(gains))
+
+
+@st.composite
+def traces(draw: st.DrawFn, values: st.SearchStrategy[float] = errors) -> Trace:
+    """A sample somewhere in its run: anything that a policy may be asked about."""
+    schedule = draw(schedules())
+    done = draw(st.integers(0, len(schedule) - 1))
+    mask = [i < 3 or draw(st.booleans()) for i in range(done)]
+    measured = [draw(values) if computed else math.nan for computed in mask]
+    return Trace(schedule, draw(st.sampled_from([1, 2])), mask, measured, [math.nan] * done)
+
+
+def simulate(policy: ErrorControlled, schedule: NoiseSchedule, measured: list[float]) -> list[bool]:
+    """The mask of a run in which step i, if computed, has the error `measured[i]`."""
+    trace = Trace(schedule)
+    for i in range(len(schedule)):
+        computed = policy.decide(trace)
+        trace.mask.append(computed)
+        trace.errors.append(measured[i] if computed and i >= 2 else math.nan)
+        trace.changes.append(math.nan)
+    return trace.mask
+
+
+@given(traces())
+def test_tolerance_zero_always_computes(trace: Trace) -> None:
+    assert ErrorControlled(tolerance=0).decide(trace) is True
+
+
+@given(traces())
+def test_first_three_and_last_are_computed(trace: Trace) -> None:
+    if trace.step < 3 or trace.is_last:
+        assert ErrorControlled(tolerance=1e9).decide(trace) is True
+
+
+@given(schedules(), st.integers(1, 8), st.lists(good_errors, min_size=30, max_size=30))
+def test_no_run_of_skips_is_longer_than_max_skip(
+    schedule: NoiseSchedule, max_skip: int, measured: list[float]
+) -> None:
+    mask = simulate(ErrorControlled(tolerance=1e9, max_skip=max_skip), schedule, measured)
+    runs = "".join("c" if computed else "s" for computed in mask).split("c")
+    assert max(map(len, runs)) <= max_skip
+    assert mask[:3] == [True] * len(mask[:3])
+    assert mask[-1]
+
+
+@given(schedules(), st.integers(1, 8), st.lists(good_errors, min_size=30, max_size=30))
+def test_a_huge_tolerance_skips_all_that_it_may(
+    schedule: NoiseSchedule, max_skip: int, measured: list[float]
+) -> None:
+    mask = simulate(ErrorControlled(tolerance=1e9, max_skip=max_skip), schedule, measured)
+    expected = [i < 3 or (i - 2) % (max_skip + 1) == 0 for i in range(len(mask) - 1)] + [True]
+    assert mask == expected
+
+
+@given(traces(), st.sampled_from([math.nan, math.inf]))
+def test_an_error_that_is_not_a_number_means_compute(trace: Trace, error: float) -> None:
+    if trace.computed:
+        trace.errors[trace.computed[-1]] = error
+    assert ErrorControlled(tolerance=1e9).decide(trace) is True
+
+
+@given(traces(good_errors), st.floats(0, 1), st.floats(0, 1))
+def test_what_a_tolerance_skips_a_larger_one_skips_too(trace: Trace, a: float, b: float) -> None:
+    small, large = sorted((a, b))
+    if not ErrorControlled(tolerance=small).decide(trace):
+        assert not ErrorControlled(tolerance=large).decide(trace)
+
+
+@given(traces(good_errors), st.floats(0, 1), st.floats(0, 1))
+def test_what_is_skipped_is_skipped_too_if_all_errors_are_smaller(
+    trace: Trace, tolerance: float, factor: float
+) -> None:
+    policy = ErrorControlled(tolerance=tolerance)
+    if not policy.decide(trace):
+        trace.errors[:] = [factor * error for error in trace.errors]
+        assert not policy.decide(trace)
+
+
+@given(st.integers(3, 20), good_errors)
+def test_errors_within_the_tolerance_are_skipped_and_large_ones_are_not(
+    done: int, error: float
+) -> None:
+    """With equal steps and equal errors all that counts is their ratio to the tolerance."""
+    trace = Trace(NoiseSchedule.uniform(done + 2), 2, [True] * done, [error] * done, [0.1] * done)
+    assert not ErrorControlled(tolerance=1e3 * error).decide(trace)
+    assert ErrorControlled(tolerance=1e-3 * error).decide(trace)
+
+
+@given(traces())
+def test_deciding_changes_nothing_and_is_repeatable(trace: Trace) -> None:
+    policy = ErrorControlled(tolerance=0.05)
+    before = deepcopy(trace)
+    first = policy.decide(trace)
+    assert repr(trace) == repr(before)  # not a number is not equal to itself
+    assert policy.decide(trace) is first
+
+
+@pytest.mark.parametrize(
+    "tolerance",
+    [-0.01, math.nan, math.inf, -math.inf, torch.tensor(0.01), "0.01", True, None, 1j, [0.01]],
+    ids=str,
+)
+def test_bad_tolerance(tolerance: Any) -> None:
+    with pytest.raises(PolicyError, match=r"tolerance must be .*such as 0\.01"):
+        ErrorControlled(tolerance=tolerance)
+
+
+@pytest.mark.parametrize("max_skip", [0, -1, 1.5, math.nan, True, "4", None], ids=str)
+def test_bad_max_skip(max_skip: Any) -> None:
+    with pytest.raises(PolicyError, match="max_skip must be a whole number of at least 1"):
+        ErrorControlled(max_skip=max_skip)
+
+
+def test_settings_can_not_be_changed_behind_the_checks() -> None:
+    policy = ErrorControlled()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        policy.tolerance = -1  # type: ignore[misc]
+    with pytest.raises(PolicyError):
+        dataclasses.replace(policy, tolerance=-1)
