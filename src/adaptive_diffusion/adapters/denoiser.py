@@ -11,6 +11,7 @@ for t in timesteps:
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,6 +74,8 @@ class AdaptiveDenoiser:
         values = [float(t) for t in timesteps]
         if not values:
             raise StepsError("timesteps is empty: there is nothing to denoise")
+        if any(t == following for t, following in itertools.pairwise(values)):
+            raise StepsError("two timesteps in a row are alike: a step is known by its own")
         schedule = _schedule_of(values) if schedule is None else schedule
         if len(schedule) != len(values):
             raise StepsError(f"the schedule has {len(schedule)} steps and the loop {len(values)}")
@@ -106,10 +109,7 @@ class AdaptiveDenoiser:
         """
         if self._trajectory is None:
             raise NoReportError("the loop has made no step yet: call start(timesteps), then loop")
-        mask = self._trajectory.mask
-        if self._open is not None:
-            mask = [[*row, now] for row, now in zip(mask, self._trajectory.plan, strict=True)]
-        return Report(self._policy, mask, self._ended - self._began)
+        return Report(self._policy, self._trajectory.mask, self._ended - self._began)
 
     def _step_of(self, t: float | Tensor) -> int:
         if self._open is not None and self._stands_at(self._open, t):

@@ -45,6 +45,7 @@ class Trajectory:
         self._schedule = schedule
         self._streams: dict[Hashable, Stream] = {}
         self._plan = [True] * samples
+        self._is_open = False
 
     @property
     def step(self) -> int:
@@ -53,16 +54,15 @@ class Trajectory:
 
     @property
     def mask(self) -> list[list[bool]]:
-        """For every sample, which of the finished steps were computed."""
-        return [list(trace.mask) for trace in self.traces]
-
-    @property
-    def plan(self) -> list[bool]:
-        """For every sample, whether the open step is computed."""
-        return self._plan
+        """For every sample, which steps were computed, the open one included."""
+        opened = (
+            [[computed] for computed in self._plan] if self._is_open else [[]] * len(self.traces)
+        )
+        return [trace.mask + now for trace, now in zip(self.traces, opened, strict=True)]
 
     def open(self) -> list[bool]:
         """Begins a step: for each sample, whether the denoiser must be called."""
+        self._is_open = True
         outside = self.step >= len(self._schedule)
         self._plan = [
             outside or not trace.mask or self._policy.decide(trace) for trace in self.traces
@@ -93,6 +93,7 @@ class Trajectory:
 
     def close(self) -> None:
         """Ends the open step: writes what was seen into the traces."""
+        self._is_open = False
         errors = self._largest([stream.errors for stream in self._streams.values()])
         changes = self._largest([stream.changes for stream in self._streams.values()])
         nodes = min((stream.forecaster.nodes for stream in self._streams.values()), default=1)

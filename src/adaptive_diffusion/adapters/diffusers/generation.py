@@ -49,6 +49,7 @@ class _Loop:
 
     def begin_iteration(self) -> None:
         assert self.trajectory is not None
+        self.trajectory.close()
         self.calls.clear()
         self.steps.clear()
         self.spared = False
@@ -106,6 +107,8 @@ class Generation:
         key = (id(scheduler), loop.steps[id(scheduler)])
         loop.steps[id(scheduler)] += 1
         loop.trajectory.advance(key, solver.output, solver.sample, solver)
+        if self._on_step is not None and loop.steps.total() == 1:
+            self._on_step(_side_by_side(self._mask, loop.trajectory.mask))
         self._last_step = time.perf_counter()
         returned, solver.returned = solver.returned, None
         return returned
@@ -130,7 +133,6 @@ class Generation:
         if self._loop is None:
             self._loop = _Loop()
         if self._loop.steps:
-            self._end_iteration(self._loop)
             self._loop.begin_iteration()
         return self._loop
 
@@ -167,19 +169,10 @@ class Generation:
         if not loop.spared:
             loop.plan = loop.trajectory.compute_all()
 
-    def _end_iteration(self, loop: _Loop) -> None:
-        assert loop.trajectory is not None
-        loop.trajectory.close()
-        if self._on_step is not None:
-            self._on_step(_side_by_side(self._mask, loop.trajectory.mask))
-
     def _end_loop(self) -> None:
         loop, self._loop = self._loop, None
-        if loop is None or loop.trajectory is None:
-            return
-        if loop.steps:
-            self._end_iteration(loop)
-        self._mask = _side_by_side(self._mask, loop.trajectory.mask)
+        if loop is not None and loop.trajectory is not None:
+            self._mask = _side_by_side(self._mask, loop.trajectory.mask)
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     first = float(torch.as_tensor(timestep).flatten()[0])
     matches = (scheduler.timesteps.cpu() == first).nonzero().flatten().tolist()
     begin = getattr(scheduler, "begin_index", None)
-    if begin in matches:  # of two equal timesteps (second-order schedulers), the one meant
+    if (
+        begin is not None and begin in matches
+    ):  # of two equal timesteps (second-order schedulers), the one meant
         return int(begin)
     return matches[0] if matches else 0
 
