@@ -1,0 +1,67 @@
+"""Put the trained parts together as an ordinary `StableDiffusionPipeline` folder."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from train_unet import TextToLatent, build_scheduler
+from transformers import CLIPTokenizer
+
+KEPT = ("README.md", "grid.png", "loss.png", "evaluation.json", "training.json")
+"""Files beside the weights that a new export leaves as they are."""
+
+
+def build_pipeline(
+    vae: AutoencoderKL, model: TextToLatent, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """The parts as one pipeline, without safety checker: it can draw little but emoji."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export_pipeline(
+    vae: AutoencoderKL,
+    model: TextToLatent,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    staging: Path,
+) -> None:
+    """Write half-precision weights to `staging`, then swap the whole folder by renaming."""
+    shutil.rmtree(staging, ignore_errors=True)
+    half_model = copy.deepcopy(model).half()
+    half_vae = copy.deepcopy(vae).half()
+    build_pipeline(half_vae, half_model, tokenizer).save_pretrained(staging)
+    tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # CLIP's classic two files
+    _declare_full_precision(staging / "text_encoder" / "config.json")
+    for name in KEPT:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, staging / name)
+    old = staging.with_name(staging.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        folder.rename(old)
+    staging.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _declare_full_precision(config: Path) -> None:
+    """Let transformers load the text encoder in float32, as diffusers does the other parts.
+
+    Left to itself it would take the precision of the file, which then does not fit the denoiser's.
+    """
+    values = json.loads(config.read_text())
+    values["dtype"] = "float32"
+    config.write_text(json.dumps(values, indent=2) + "\n")
