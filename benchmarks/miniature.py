@@ -20,6 +20,7 @@ import torch
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
+from adaptive_diffusion.miniatures import GUIDANCE
 
 PROMPTS = Path(__file__).parents[1].joinpath("examples/prompts.txt").read_text().splitlines()
 
@@ -71,7 +72,7 @@ def measure(model: str, steps: int, count: int) -> list[dict]:
     """Runs every row for every sample, interleaved."""
     pipe = ad.load_miniature(model)
     pipe.set_progress_bar_config(disable=True)
-    sampler = Sampler(pipe, Settings(steps=steps))
+    sampler = Sampler(pipe, Settings(steps, GUIDANCE.get(model)))
     prompts = PROMPTS[:count] if sampler.is_conditional else []
     samples = sampler.plan(prompts, 1 if prompts else count, seed=0)
     sampler.run(samples[:1])  # warms up

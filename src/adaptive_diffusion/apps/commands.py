@@ -19,6 +19,7 @@ from adaptive_diffusion.apps.inputs import (
     read_prompts,
     writable_folder,
 )
+from adaptive_diffusion.miniatures import GUIDANCE
 
 __all__ = ["app"]
 
@@ -34,6 +35,10 @@ def _remember(context: typer.Context, debug: bool) -> bool:
     """Tells `main` about --debug, which shows the error when this command is long over."""
     context.ensure_object(dict)["debug"] = debug
     return debug
+
+
+def _guidance(asked: float | None, model: str) -> float | None:
+    return GUIDANCE.get(model) if asked is None else asked
 
 
 _Prompts = Annotated[list[str] | None, typer.Argument(help="What to draw.", show_default=False)]
@@ -54,7 +59,7 @@ _Scheduler = Annotated[
 ]
 _Guidance = Annotated[
     float | None,
-    typer.Option(min=0, help="Guidance scale; the pipeline's own by default."),
+    typer.Option(min=0, help="Guidance scale; the miniature's or the pipeline's own by default."),
 ]
 _Seed = Annotated[int, typer.Option(min=0, help="Of the first sample; the next has the next.")]
 _Count = Annotated[int, typer.Option(min=1, help="Pictures for each prompt, or in all without.")]
@@ -114,7 +119,9 @@ def generate(
     from adaptive_diffusion.apps.sampling import Sampler, Settings
 
     chosen = make_policy(policy, tolerance, threshold, max_skip)
-    settings = Settings(steps, guidance, parse_size(size))
+    settings = Settings(
+        steps, GUIDANCE.get(model) if guidance is None else guidance, parse_size(size)
+    )
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     sampler = Sampler(load_pipeline(model, scheduler, device, dtype), settings)
@@ -185,7 +192,9 @@ def compare(
     chosen = make_policy(policy, tolerance, threshold, max_skip)
     if chosen is None:
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
-    settings = Settings(steps, guidance, parse_size(size))
+    settings = Settings(
+        steps, GUIDANCE.get(model) if guidance is None else guidance, parse_size(size)
+    )
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     with Console(stderr=True).status("loading") as status:

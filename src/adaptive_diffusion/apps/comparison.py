@@ -4,8 +4,8 @@ For every sample, and always against the same model's own full run with the same
 
 1. Each way of running the model makes its decoded picture, which also warms it up.
 2. The ways are timed in alternation, so that a machine that slows down slows all of them. The
-   median of the repeats counts. Timed is the call without decoding, where the pipeline can leave
-   it out.
+   median of the repeats counts. Timed is the denoising loop: from the first denoiser call to the
+   end of the pipeline's call, without decoding where the pipeline can leave that out.
 
 Samples are run one at a time: in a batch a step is only saved when all of its samples skip it, and
 a prompt would have no speed-up of its own.

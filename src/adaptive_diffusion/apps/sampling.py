@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from adaptive_diffusion.adapters.diffusers.components import denoisers
 from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.policies import Policy
 
@@ -49,7 +50,7 @@ class Batch:
     Attributes:
         images: `(B, H, W, C)` floats from 0 to 1; None if they were not decoded.
         masks: for every sample, which steps of the loop called the denoiser.
-        seconds: wall-clock time of the call.
+        seconds: wall-clock time from the first denoiser call to the end of the pipeline's call.
         notes: what the acceleration has to say, such as a batch that it decided as a whole.
     """
 
@@ -122,11 +123,10 @@ class Sampler:
             arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
         switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
         with switch as run:
+            with _first_denoiser_call(self.pipe, self._synchronize) as started:
+                result = self.pipe(**arguments)
             self._synchronize()
-            start = time.perf_counter()
-            result = self.pipe(**arguments)
-            self._synchronize()
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - started[-1]
             report = None if run is None else run.report
         images = self._pictures(result) if decode else None
         if report is None:
@@ -174,6 +174,25 @@ class Sampler:
         kind = self.pipe.device.type
         if kind in ("cuda", "mps", "xpu"):
             getattr(torch, kind).synchronize()
+
+
+@contextmanager
+def _first_denoiser_call(pipe: Any, synchronize: Callable[[], None]) -> Iterator[list[float]]:
+    """Gives a list whose last entry is when the pipeline first called a denoiser."""
+    synchronize()
+    started = [time.perf_counter()]
+
+    def note(*_: Any) -> None:
+        if len(started) == 1:
+            synchronize()
+            started.append(time.perf_counter())
+
+    hooks = [module.register_forward_pre_hook(note) for module in denoisers(pipe)]
+    try:
+        yield started
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _every_step_computed(on_step: StepCallback, samples: int) -> Callable[..., dict[str, Any]]:

@@ -10,7 +10,10 @@ from typing import Any
 
 from adaptive_diffusion.errors import MiniatureError
 
-__all__ = ["load_miniature", "miniatures"]
+__all__ = ["GUIDANCE", "load_miniature", "miniatures"]
+
+GUIDANCE = {"emoji": 3.0}
+"""The guidance scale at which a miniature's pictures look best; pass it to the pipeline's call."""
 
 _WEIGHTS = Path(__file__).parent / "weights"
 

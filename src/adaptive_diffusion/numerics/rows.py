@@ -6,6 +6,7 @@ dimension: that is how a batch which is decided as a whole is written.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -35,13 +36,13 @@ def select_rows(mask: Sequence[bool], chosen: Tensor, other: Tensor) -> Tensor:
 
 def weighted_sum(weights: Sequence[Sequence[float]], tensors: Sequence[Tensor]) -> Tensor:
     """`sum_m weights[sample][m] * tensors[m]`, in float32 and returned in the tensors' dtype."""
-    total = torch.zeros((), device=tensors[0].device)
+    terms = []
     for m, tensor in enumerate(tensors):
         column = [row[m] for row in weights]
         # a number needs no copy to the device
         weight = column[0] if len(column) == 1 else per_row(column, tensor)
-        total = total + weight * tensor.float()
-    return total.to(tensors[0].dtype)
+        terms.append(weight * tensor.float())
+    return functools.reduce(torch.add, terms).to(tensors[0].dtype)
 
 
 def rowwise_norm(tensor: Tensor, rows: int) -> Tensor:

@@ -8,6 +8,7 @@ writes down what was seen.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable
 
@@ -114,4 +115,5 @@ class Trajectory:
         measured = [statistic for statistic in statistics if statistic is not None]
         if not measured:
             return [math.nan] * len(self.traces)
-        return torch.stack(measured).amax(dim=0).tolist()  # not a number wins over any number
+        largest = functools.reduce(torch.maximum, measured)  # not a number wins over any number
+        return largest.tolist()

@@ -8,7 +8,7 @@ tensor argument that has a row per input row; nested dicts and lists too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """`value` with `function` applied to every tensor in it; containers keep their types."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         mapped = {key: map_tensors(function, item) for key, item in value.items()}
         container: Any = type(value)
         return container(**mapped) if dataclasses.is_dataclass(value) else container(mapped)
@@ -118,6 +118,11 @@ def _named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    map_tensors(found.append, value)
-    return found
+    """All tensors in a value, in the order in which `map_tensors` comes to them."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []

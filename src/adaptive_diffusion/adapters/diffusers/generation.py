@@ -59,8 +59,11 @@ class _Loop:
 class Generation:
     """Leads one pipeline call's denoiser calls and scheduler steps through trajectories."""
 
-    def __init__(self, policy: Policy, on_step: StepCallback | None) -> None:
+    def __init__(
+        self, policy: Policy, modules: list[nn.Module], on_step: StepCallback | None
+    ) -> None:
         self._policy = policy
+        self._side_networks = {id(module) for module in modules if is_side_network(module)}
         self._on_step = on_step
         self._notes: list[str] = []
         self._mask: list[list[bool]] = []
@@ -80,7 +83,7 @@ class Generation:
         loop.calls[id(module)] += 1
         if loop.plan is None:
             loop.inputs.append((args, kwargs))
-        side = is_side_network(module)
+        side = id(module) in self._side_networks
         if loop.plan is None or all(loop.plan):
             output = call(*args, **kwargs)
         elif key not in loop.branches:

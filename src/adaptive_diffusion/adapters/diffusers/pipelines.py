@@ -92,8 +92,9 @@ def _accelerated(cls: Any) -> Any:
             return cls.__call__(self, *args, **kwargs)
         if signature.bind_partial(self, *args, **kwargs).arguments.get(_STEPS) == 0:
             raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
-        generation = Generation(setting.policy, setting.on_step)
-        with intercept(generation, denoisers(self), schedulers(self)):
+        modules = denoisers(self)
+        generation = Generation(setting.policy, modules, setting.on_step)
+        with intercept(generation, modules, schedulers(self)):
             result = cls.__call__(self, *args, **kwargs)
         _reports[self] = generation.finish()
         return result

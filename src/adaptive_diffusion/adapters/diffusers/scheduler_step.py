@@ -60,9 +60,10 @@ def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     return matches[0] if matches else 0
 
 
-@functools.lru_cache
-def _signature(step: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(step)
+@functools.cache
+def _parameters(step: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of `step`'s parameters after `self`."""
+    return tuple(inspect.signature(step).parameters)[1:]
 
 
 class SchedulerStep:
@@ -81,11 +82,11 @@ class SchedulerStep:
     ) -> None:
         self._scheduler = scheduler
         self._step = step
-        self._bound = _signature(step).bind(scheduler, *args, **kwargs)
+        self._arguments = {**dict(zip(_parameters(step), args, strict=False)), **kwargs}
         self._noise_states: list[Tensor] | None = None
-        self.output: Any = self._bound.arguments.get("model_output")
-        self.sample: Any = self._bound.arguments.get("sample")
-        self.timestep: Any = self._bound.arguments.get("timestep")
+        self.output: Any = self._arguments.get("model_output")
+        self.sample: Any = self._arguments.get("sample")
+        self.timestep: Any = self._arguments.get("timestep")
         self.returned: Any = None
         self.drew_noise = False
 
@@ -106,7 +107,7 @@ class SchedulerStep:
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
         self.output, self.sample = output, sample
-        self._bound.arguments.update(model_output=output, sample=sample)
+        self._arguments.update(model_output=output, sample=sample)
         if self._noise_states is None:
             self._run_first()
         elif self.drew_noise:
@@ -115,11 +116,11 @@ class SchedulerStep:
             self._call()
         # a step that is kept to be taken again holds no tensors
         self.output = self.sample = None
-        self._bound.arguments.update(model_output=None, sample=None)
+        self._arguments.update(model_output=None, sample=None)
         return self.returned[0]
 
     def _call(self) -> None:
-        self.returned = self._step(*self._bound.args, **self._bound.kwargs)
+        self.returned = self._step(self._scheduler, **self._arguments)
 
     def _run_first(self) -> None:
         self._noise_states = [generator.get_state() for generator in self._generators()]
@@ -142,7 +143,7 @@ class SchedulerStep:
                 generator.set_state(state)
 
     def _generators(self) -> list[torch.Generator]:
-        given = self._bound.arguments.get("generator")
+        given = self._arguments.get("generator")
         if given is not None:
             return list(given) if isinstance(given, (list, tuple)) else [given]
         device = self.sample.device
