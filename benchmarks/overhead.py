@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.apps.environment import describe_device
 
 
 class SleepingDenoiser(UNet2DModel):
@@ -53,7 +53,7 @@ def main() -> None:
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "latents": [1, 4, arguments.size, arguments.size],
-        "processor": platform.processor() or platform.machine(),
+        "device": describe_device(torch.device("cpu")),
         "torch": torch.__version__,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import platform
 import re
 from collections import defaultdict
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -30,8 +31,16 @@ def describe_device(device: torch.device | None = None) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+        return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
     return str(device)
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def extras() -> dict[str, dict[str, str | None]]:

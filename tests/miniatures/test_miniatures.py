@@ -1,0 +1,87 @@
+"""The miniatures load offline, are what they say, and are accelerated as the README promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMPipeline, StableDiffusionPipeline
+from torch import Tensor
+
+import adaptive_diffusion as ad
+from adaptive_diffusion.miniatures import GUIDANCE, miniatures
+
+PROMPTS = Path(__file__).parents[2].joinpath("examples/prompts.txt").read_text().splitlines()
+STEPS = 50
+
+
+@pytest.fixture(scope="module")
+def emoji() -> Any:
+    pipe = ad.load_miniature("emoji")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe: Any, prompts: list[str], steps: int = STEPS) -> Tensor:
+    """Pictures with the seeds 0, 1, ...; `(B, 3, H, W)`."""
+    return pipe(
+        prompts,
+        num_inference_steps=steps,
+        guidance_scale=GUIDANCE["emoji"],
+        generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
+        output_type="pt",
+    ).images
+
+
+def test_the_default_is_a_stable_diffusion_pipeline(emoji: Any) -> None:
+    assert type(emoji) is StableDiffusionPipeline
+    assert emoji.safety_checker is None
+    assert all(part.dtype == torch.float32 for part in (emoji.unet, emoji.vae, emoji.text_encoder))
+
+
+def test_digits_is_an_unconditional_pipeline() -> None:
+    assert type(ad.load_miniature("digits")) is DDIMPipeline
+
+
+def test_the_weights_fit_into_the_package() -> None:
+    """At most 25 MB each, safetensors only."""
+    for folder in miniatures().values():
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        assert sum(file.stat().st_size for file in files) < 25e6
+        assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+
+
+def test_an_unknown_name_lists_those_at_hand() -> None:
+    with pytest.raises(ad.MiniatureError, match="emoji"):
+        ad.load_miniature("photographs")
+
+
+def test_what_is_asked_for_is_drawn(emoji: Any) -> None:
+    """A red apple is red, a frog green, and the corners of both are white."""
+    apple, frog = draw(emoji, ["a red apple", "a frog"], steps=20)
+    height, width = apple.shape[1:]
+    red, green, blue = apple[:, height // 2, width // 2]
+    assert red > 0.6 > max(green, blue)
+    middle = frog[:, height // 2 - 4 : height // 2 + 4, width // 2 - 4 : width // 2 + 4]
+    assert middle[1].mean() > max(middle[0].mean(), middle[2].mean())
+    assert min(apple[:, :2, -2:].mean(), frog[:, -2:, :2].mean()) > 0.85
+
+
+@pytest.mark.slow
+def test_the_promise(emoji: Any) -> None:
+    """2.5 times fewer calls at 40 dB, no picture below 28, 8 dB above the two rivals."""
+    full = draw(emoji, PROMPTS)
+    with ad.accelerate(emoji) as run:
+        fidelity = ad.psnr(draw(emoji, PROMPTS), full)
+    assert run.report.speedup >= 2.5
+    assert fidelity.mean() >= 40
+    assert fidelity.min() >= 28
+    nfe = sum(run.report.nfe) / len(PROMPTS)
+    fewer_steps = ad.psnr(draw(emoji, PROMPTS, steps=round(nfe)), full).mean()
+    assert fidelity.mean() >= fewer_steps + 8
+    with ad.accelerate(emoji, ad.ThirdOrder(threshold=0.1)) as rule:
+        papers_rule = ad.psnr(draw(emoji, PROMPTS), full).mean()
+    assert rule.report.speedup <= run.report.speedup * 1.1
+    assert fidelity.mean() >= papers_rule + 8
