@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test test-all lint bench clean
 
 demo: $(READY)  ## full and accelerated runs of a few prompts on the miniature, offline
-	$(BIN)/adaptive-diffusion compare --prompts examples/prompts.txt --repeats 1 --out out/demo
+	$(BIN)/adaptive-diffusion compare --prompts examples/prompts.txt --repeats 3 --out out/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -83,15 +83,14 @@ class Forecaster:
     def follow(self, step: int, output: Tensor, correction: Tensor) -> Tensor:
         """`output`, computed for a sample that has since been moved by `correction`.
 
-        Had the denoiser seen the corrected sample, it might have predicted the same clean sample,
-        or have given the same output; half-way between the two is closer than either.
+        What the denoiser has said of the picture stays: the same clean sample is predicted.
         """
         if self._schedule.clean is None:
             return output
         a, b = self._schedule.clean[step]
         channels = correction.shape[1]
         followed = output.clone()
-        followed[:, :channels] -= 0.5 * (a / b) * correction
+        followed[:, :channels] -= (a / b) * correction
         return followed
 
     def remember(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["Interceptor", "intercept"]
+__all__ = ["Interceptor", "intercept", "same_named_subclass"]
 
 
 class Interceptor(Protocol):
@@ -55,8 +55,7 @@ def intercept(
             stack.enter_context(_swapped(module))
         for scheduler in schedulers:
             stack.enter_context(_wrapped(type(scheduler)))
-        parts = frozenset(map(id, [*modules, *schedulers]))
-        stack.enter_context(_set_active((interceptor, parts)))
+        stack.enter_context(_set_active((interceptor, frozenset(map(id, modules)))))
         yield
 
 
@@ -109,6 +108,16 @@ def _shared(key: tuple[str, int], apply: Callable[[], Callable[[], None]]) -> It
                 _undo.pop(key)()
 
 
+def same_named_subclass(cls: Any, call: Callable[..., Any]) -> Any:
+    """A subclass that differs from `cls` in what calling its instances does, and in nothing else.
+
+    Giving an object this class changes its calls, and survives whatever is done to its methods.
+    """
+    functools.update_wrapper(call, cls.__call__)
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), {"__call__": call, **names})
+
+
 @functools.cache
 def _subclass(cls: Any) -> Any:
     def call_through(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -118,9 +127,7 @@ def _subclass(cls: Any) -> Any:
             return call(*args, **kwargs)
         return interceptor.call_denoiser(self, _untouched(call), args, kwargs)
 
-    functools.update_wrapper(call_through, cls.__call__)
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls,), {"__call__": call_through, **names})
+    return same_named_subclass(cls, call_through)
 
 
 def _swapped(module: nn.Module) -> AbstractContextManager[None]:

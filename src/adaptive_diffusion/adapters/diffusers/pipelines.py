@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline, denoisers, schedulers
 from adaptive_diffusion.adapters.diffusers.generation import Generation, StepCallback
-from adaptive_diffusion.adapters.diffusers.interception import intercept
+from adaptive_diffusion.adapters.diffusers.interception import intercept, same_named_subclass
 from adaptive_diffusion.errors import NoReportError, StepsError
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report
@@ -99,8 +99,6 @@ def _accelerated(cls: Any) -> Any:
         _reports[self] = generation.finish()
         return result
 
-    functools.update_wrapper(call_through, cls.__call__)
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    subclass = type(cls.__name__, (cls,), {"__call__": call_through, **names})
+    subclass = same_named_subclass(cls, call_through)
     _classes.add(subclass)
     return subclass
