@@ -13,8 +13,8 @@ from rich.progress import Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.apps.comparison import Comparison, Result
-from adaptive_diffusion.apps.sampling import StepCallback
 
 __all__ = [
     "StepProgress",

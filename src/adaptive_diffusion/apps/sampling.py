@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 from adaptive_diffusion.adapters.diffusers.components import denoisers
+from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.policies import Policy
 
 __all__ = ["Batch", "Sample", "Sampler", "Settings"]
-
-StepCallback = Callable[[list[list[bool]]], None]
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,9 @@ def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     """Where `timestep` stands in the scheduler's timesteps; 0 if it is none of them."""
     first = float(torch.as_tensor(timestep).flatten()[0])
     matches = (scheduler.timesteps.cpu() == first).nonzero().flatten().tolist()
+    # of two equal timesteps (second-order schedulers have them), the scheduler knows which is meant
     begin = getattr(scheduler, "begin_index", None)
-    if (
-        begin is not None and begin in matches
-    ):  # of two equal timesteps (second-order schedulers), the one meant
+    if begin is not None and begin in matches:
         return int(begin)
     return matches[0] if matches else 0
 
@@ -70,9 +69,6 @@ class SchedulerStep:
     """One call of a scheduler's `step`, with its arguments bound.
 
     Attributes:
-        output: the model output that the pipeline passed.
-        sample: the sample that the pipeline passed.
-        timestep: the timestep that the pipeline passed.
         returned: what the latest run gave back to the pipeline.
         drew_noise: whether the first run took random numbers.
     """
@@ -84,11 +80,23 @@ class SchedulerStep:
         self._step = step
         self._arguments = {**dict(zip(_parameters(step), args, strict=False)), **kwargs}
         self._noise_states: list[Tensor] | None = None
-        self.output: Any = self._arguments.get("model_output")
-        self.sample: Any = self._arguments.get("sample")
-        self.timestep: Any = self._arguments.get("timestep")
         self.returned: Any = None
         self.drew_noise = False
+
+    @property
+    def output(self) -> Any:
+        """The model output to step with: the pipeline's, until the step is run."""
+        return self._arguments.get("model_output")
+
+    @property
+    def sample(self) -> Any:
+        """The sample to step from: the pipeline's, until the step is run."""
+        return self._arguments.get("sample")
+
+    @property
+    def timestep(self) -> Any:
+        """The timestep that the pipeline passed."""
+        return self._arguments.get("timestep")
 
     @property
     def moves_a_sample(self) -> bool:
@@ -106,7 +114,6 @@ class SchedulerStep:
         vars(self._scheduler).update(_copy_lists(state))
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
-        self.output, self.sample = output, sample
         self._arguments.update(model_output=output, sample=sample)
         if self._noise_states is None:
             self._run_first()
@@ -115,7 +122,6 @@ class SchedulerStep:
         else:
             self._call()
         # a step that is kept to be taken again holds no tensors
-        self.output = self.sample = None
         self._arguments.update(model_output=None, sample=None)
         return self.returned[0]
 
