@@ -117,9 +117,7 @@ def test_clean_sample_is_the_schedulers_own(make: Any) -> None:
     st.floats(0.02, 0.98),
     st.sampled_from(["variance preserving", "sigma space", "flow"]),
 )
-def test_output_of_is_the_inverse_of_clean_sample(
-    prediction: str, level: float, space: str
-) -> None:
+def test_output_of_is_the_inverse_of_velocity_of(prediction: str, level: float, space: str) -> None:
     sigmas = [level, level / 2]
     alphas = {
         "variance preserving": [math.sqrt(1 - s**2) for s in sigmas],
@@ -128,8 +126,9 @@ def test_output_of_is_the_inverse_of_clean_sample(
     }[space]
     schedule = NoiseSchedule.from_levels(alphas, sigmas, prediction)
     output, sample = randn(0).float(), randn(1).float()
-    clean = schedule.clean_sample(0, output, sample)
-    torch.testing.assert_close(schedule.output_of(0, clean, sample), output, rtol=1e-3, atol=1e-3)
+    velocity = schedule.velocity_of(0, output, sample)
+    again = schedule.output_of(0, velocity, sample)
+    torch.testing.assert_close(again, output, rtol=1e-3, atol=1e-3)
 
 
 @given(st.sampled_from(["epsilon", "v_prediction", "sample"]), st.floats(0.05, 0.95))
@@ -144,8 +143,11 @@ def test_the_output_that_made_a_sample_predicts_what_it_was_made_of(
         "sample": clean,
     }[prediction]
     schedule = NoiseSchedule.from_levels([alpha, 1.0], [sigma, 0.0], prediction)
-    predicted = schedule.clean_sample(0, output, alpha * clean + sigma * noise)
+    mixed = alpha * clean + sigma * noise
+    predicted = schedule.clean_sample(0, output, mixed)
     torch.testing.assert_close(predicted, clean.float(), rtol=1e-4, atol=1e-4)
+    velocity = schedule.velocity_of(0, output, mixed)
+    torch.testing.assert_close(velocity, (noise - clean).float(), rtol=1e-3, atol=1e-3)
 
 
 @given(st.floats(0.05, 0.95))
@@ -193,7 +195,9 @@ def test_tail_is_the_rest_of_the_schedule(name: str) -> None:
         tail = whole.tail(start)
         assert tail.coordinates == whole.coordinates[start:]
         assert tail.gains == whole.gains[start:]
+        assert tail.noise == whole.noise[start:]
         assert tail.clean == whole.clean[start:] if whole.clean else tail.clean is None
+        assert tail.velocity == whole.velocity[start:] if whole.velocity else tail.velocity is None
 
 
 @pytest.mark.parametrize("name", sorted({*SCHEDULERS} - {"heun", "kdpm2", "flow_match_heun"}))

@@ -25,7 +25,8 @@ def schedules(draw: st.DrawFn) -> NoiseSchedule:
     distances = draw(st.lists(st.floats(0.1, 3), min_size=steps, max_size=steps))
     gains = draw(st.lists(st.floats(0.01, 0.5), min_size=steps, max_size=steps))
     coordinates = [sum(distances[:i]) for i in range(steps)]
-    return NoiseSchedule(tuple(coordinates), tuple(gains))
+    noise = tuple(1 - coordinate / sum(distances) for coordinate in coordinates)
+    return NoiseSchedule(tuple(coordinates), tuple(gains), noise)
 
 
 @st.composite

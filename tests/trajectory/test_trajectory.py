@@ -239,7 +239,7 @@ def test_streams_of_one_loop_share_a_plan_and_the_largest_error_counts() -> None
     """A calm stream and a wild one: the plan is the wild one's."""
 
     def masks(*streams: str) -> list[list[bool]]:
-        trajectory = Trajectory(ErrorControlled(0.01), SCHEDULE, 1)
+        trajectory = Trajectory(ErrorControlled(0.02), SCHEDULE, 1)
         x = dict.fromkeys(streams, start(1))
         for step in range(STEPS):
             trajectory.open()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -166,4 +167,4 @@ class AdaptiveDenoiser:
 def _schedule_of(timesteps: list[float]) -> NoiseSchedule:
     """`t` as the coordinate; the gains of equal steps."""
     uniform = NoiseSchedule.uniform(len(timesteps))
-    return NoiseSchedule(tuple(timesteps), uniform.gains) if is_monotonic(timesteps) else uniform
+    return replace(uniform, coordinates=tuple(timesteps)) if is_monotonic(timesteps) else uniform

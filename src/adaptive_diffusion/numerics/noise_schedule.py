@@ -2,7 +2,7 @@ r"""What the noise levels of a sampling loop say about its steps.
 
 A sample is :math:`x_i = \alpha_i x_0 + \sigma_i \varepsilon`, in whatever scale the scheduler keeps
 it: variance preserving, sigma space (:math:`\alpha = 1`), or flow matching
-(:math:`\alpha = 1 - \sigma`). The levels give three things per step:
+(:math:`\alpha = 1 - \sigma`). The levels give three numbers per step:
 
 - the **coordinate** in which the denoiser's output is extrapolated: the log signal-to-noise ratio
   :math:`\lambda = \log(\alpha/\sigma)`, or :math:`\sigma` itself for flow matching;
@@ -13,7 +13,12 @@ it: variance preserving, sigma space (:math:`\alpha = 1`), or flow matching
 
   (Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12 with no noise), divided by
   :math:`\sqrt{\alpha_{i+1}^2+\sigma_{i+1}^2}` so that it means the same in every scale;
-- the **clean sample** :math:`\hat x_0 = A_i x_i + B_i e_i` that an output :math:`e_i` predicts.
+- the **noise**: the share :math:`\sigma/(\alpha+\sigma)`, from one to zero.
+
+And they say what an output :math:`e_i` predicts, as coefficients :math:`(A_i, B_i)` in
+:math:`A_i x_i + B_i e_i`: the **clean sample** :math:`\hat x_0`, and the **velocity**
+:math:`u = \hat\varepsilon - \hat x_0` of flow matching (Lipman et al., ICLR 2023), which any model
+has in the coordinates :math:`x/(\alpha+\sigma)` and :math:`\sigma/(\alpha+\sigma)`.
 """
 
 from __future__ import annotations
@@ -58,12 +63,14 @@ _SMALLEST_LEVEL = 1e-3  # where the logarithm is cut off: a first or last level 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Coordinates, gains and clean-sample coefficients of a loop of N steps.
+    """What the noise levels say about each of a loop's N steps.
 
     Attributes:
         coordinates: where step i's output stands; N numbers, strictly monotonic.
         gains: how far step i's output moves the sample; N numbers, not negative.
-        clean: `(A, B)` of every step, or None where the levels aren't known.
+        noise: the share of noise in what enters step i; N numbers from 0 to 1.
+        clean: `(A, B)` of the clean sample, or None where the levels aren't known.
+        velocity: `(A, B)` of the velocity, likewise.
 
     Raises:
         ValueError: if the coordinates are not monotonic, or the lengths differ.
@@ -71,13 +78,16 @@ class NoiseSchedule:
 
     coordinates: tuple[float, ...]
     gains: tuple[float, ...]
+    noise: tuple[float, ...]
     clean: tuple[tuple[float, float], ...] | None = None
+    velocity: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if not is_monotonic(self.coordinates):
             raise ValueError("coordinates must only rise or only fall, none standing twice")
-        if len(self.gains) != len(self) or len(self.clean or self.gains) != len(self):
-            raise ValueError("coordinates, gains and clean need one entry per step each")
+        others = (self.gains, self.noise, self.clean, self.velocity)
+        if any(each is not None and len(each) != len(self) for each in others):
+            raise ValueError("coordinates, gains, noise, clean and velocity need N entries each")
 
     @classmethod
     def from_levels(
@@ -113,7 +123,16 @@ class NoiseSchedule:
             gains[start:stop] = [sum(gains[start:stop]) / (stop - start)] * (stop - start)
         if not is_monotonic(coordinates[:-1]):
             return cls.uniform(len(gains))
-        return cls(tuple(coordinates[:-1]), tuple(gains), tuple((a, b) for a, b, _ in terms))
+        return cls(
+            tuple(coordinates[:-1]),
+            tuple(gains),
+            tuple(sigma / (alpha + sigma) for alpha, sigma in levels[:-1]),
+            tuple((a, b) for a, b, _ in terms),
+            tuple(
+                _velocity_terms(level, a, b)
+                for level, (a, b, _) in zip(levels, terms, strict=False)
+            ),
+        )
 
     @classmethod
     def uniform(cls, steps: int) -> NoiseSchedule:
@@ -122,15 +141,25 @@ class NoiseSchedule:
         The way from noise to data is a quarter turn in variance-preserving units, and every step
         is taken to go the same share of it.
         """
-        return cls(tuple(float(i) for i in range(steps)), (math.pi / 2 / steps,) * steps)
+        indices = range(steps)
+        return cls(
+            coordinates=tuple(float(i) for i in indices),
+            gains=(math.pi / 2 / steps,) * steps,
+            noise=tuple(1 - i / steps for i in indices),
+        )
 
     def __len__(self) -> int:
         return len(self.coordinates)
 
     def tail(self, start: int) -> NoiseSchedule:
         """The schedule of a loop that starts at step `start` (image-to-image)."""
-        clean = None if self.clean is None else self.clean[start:]
-        return NoiseSchedule(self.coordinates[start:], self.gains[start:], clean)
+        return NoiseSchedule(
+            self.coordinates[start:],
+            self.gains[start:],
+            self.noise[start:],
+            None if self.clean is None else self.clean[start:],
+            None if self.velocity is None else self.velocity[start:],
+        )
 
     def clean_sample(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
         """The clean sample that `output` predicts for `sample` at `step`, in float32."""
@@ -138,17 +167,29 @@ class NoiseSchedule:
         a, b = self.clean[step]
         return a * sample.float() + b * output.float()
 
-    def output_of(self, step: int, clean: Tensor, sample: Tensor) -> Tensor:
-        """The output that would predict `clean` for `sample` at `step`, in the sample's dtype."""
-        assert self.clean is not None
-        a, b = self.clean[step]
-        return ((clean - a * sample.float()) / b).to(sample.dtype)
+    def velocity_of(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
+        """The velocity that `output` predicts for `sample` at `step`, in float32."""
+        assert self.velocity is not None
+        a, b = self.velocity[step]
+        return a * sample.float() + b * output.float()
+
+    def output_of(self, step: int, velocity: Tensor, sample: Tensor) -> Tensor:
+        """The output that predicts `velocity` for `sample` at `step`, in the sample's dtype."""
+        assert self.velocity is not None
+        a, b = self.velocity[step]
+        return ((velocity - a * sample.float()) / b).to(sample.dtype)
 
 
 def _noise_gain(level: tuple[float, float], following: tuple[float, float]) -> float:
     """The coefficient of the predicted noise in the step from one level to the following."""
     (alpha, sigma), (alpha_next, sigma_next) = level, following
     return abs(sigma_next - sigma * alpha_next / alpha) / math.hypot(alpha_next, sigma_next)
+
+
+def _velocity_terms(level: tuple[float, float], a: float, b: float) -> tuple[float, float]:
+    """`(A, B)` of the velocity, from those of the clean sample at that level."""
+    alpha, sigma = level
+    return (1 - (alpha + sigma) * a) / sigma, -(alpha + sigma) * b / sigma
 
 
 def _runs(values: Sequence[float]) -> list[tuple[int, int]]:

@@ -61,7 +61,7 @@ class Policy(ABC):
 
     Attributes:
         extrapolates: what a skipped step gets. True: the line through the last two outputs (the
-            last predicted clean sample, where the solver adds noise). False: the last output.
+            last predicted velocity, where the solver adds noise). False: the last output.
         backfill: whether skipped steps are done again once they can be interpolated.
         observes: the field of the trace that `decide` reads: "errors", "changes" or none.
     """

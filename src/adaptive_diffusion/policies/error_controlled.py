@@ -8,9 +8,16 @@ extrapolation grows like the product of the distances to its nodes,
           c = \frac{r_i}{|(\lambda_i-\lambda_{a'})(\lambda_i-\lambda_{b'})|},
 
 so the last measured one predicts the next. Step k is skipped while the errors of the present run
-of skips, each weighted by how far its step moves the sample, stay below the tolerance:
+of skips stay below the tolerance:
 
-.. math:: \sum_k g_k\, r_k < \text{tolerance}.
+.. math:: \sum_k \frac{g_k\, r_k}{2\,(s_{k+1} + s_0)}
+          \Bigl(1 + \bigl(\tfrac{s_i - s_{k+1}}{h}\bigr)^4\Bigr) < \text{tolerance}.
+
+Each is weighted by how far its step moves the sample (the gain g), and held against the noise that
+is still in the sample then (its share s, between one and zero): a denoiser takes out what is small
+beside the noise, whether noise or error. The last factor stands for what the leading term of the
+error leaves out over a long way. Without it a sample that has not yet decided what to become, and
+so hardly changes, is skipped in its most important stretch.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adaptive_diffusion.numerics.interpolation import growth
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.policies.base import (
     Policy,
     Trace,
@@ -25,9 +33,14 @@ from adaptive_diffusion.policies.base import (
     require_positive_number,
 )
 
-__all__ = ["ErrorControlled"]
+__all__ = ["QUALITIES", "ErrorControlled"]
+
+QUALITIES = {"faithful": 0.005, "balanced": 0.01, "fast": 0.03}
+"""Tolerances by name."""
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
+_REACH = 0.1  # h: how far, in the share of noise, the leading term of the error holds
+_FLOOR = 0.05  # s_0: errors are never held against less noise than this
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,15 @@ class ErrorControlled(Policy):
         constant = trace.errors[latest] / growth(measured_nodes, at[latest])
         nodes = [at[step] for step in computed[-trace.nodes :]]
         error = sum(
-            trace.schedule.gains[step] * constant * growth(nodes, at[step])
+            constant * growth(nodes, at[step]) * _weight(trace.schedule, latest, step)
             for step in range(latest + 1, trace.step + 1)
         )
         # written so that an error that is not a number means: compute
         return not error < self.tolerance
+
+
+def _weight(schedule: NoiseSchedule, latest: int, step: int) -> float:
+    """What an error at `step` counts, in a run of skips that follows the computed step `latest`."""
+    left = schedule.noise[step + 1]
+    reach = (schedule.noise[latest] - left) / _REACH
+    return schedule.gains[step] * (1 + reach**4) / (2 * (left + _FLOOR))

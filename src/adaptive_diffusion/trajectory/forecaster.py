@@ -17,8 +17,9 @@ class Forecaster:
     """Forecasts, compares and interpolates the outputs of one sequence of steps.
 
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
-    two. Where the solver adds noise the output holds it and jumps from step to step; the clean
-    sample that it predicts does not, so that one is reused and turned back into an output.
+    two. Where the solver adds noise, lines through outputs lead astray, and the predicted velocity
+    is reused: that is half-way between reusing the clean sample, as if fresh noise could not change
+    the picture, and reusing the noise, as if all of it became picture.
     """
 
     def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
@@ -26,17 +27,17 @@ class Forecaster:
         self._schedule = schedule
         self._samples = samples
         self._history: History | None = None
-        self._clean = False
+        self._noisy = False
 
     @property
     def nodes(self) -> int:
         """How many computed outputs a forecast goes through."""
-        return 2 if self._policy.extrapolates and not self._clean else 1
+        return 2 if self._policy.extrapolates and not self._noisy else 1
 
     def expect_noise(self) -> None:
-        """The solver adds noise: forecast the clean sample from now on."""
-        if self._policy.extrapolates and self._schedule.clean is not None and not self._clean:
-            self._clean, self._history = True, None
+        """The solver adds noise: forecast the velocity from now on."""
+        if self._policy.extrapolates and self._schedule.velocity is not None and not self._noisy:
+            self._noisy, self._history = True, None
 
     def forecast(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
         """What `step`'s output was expected to be, for every sample.
@@ -47,7 +48,7 @@ class Forecaster:
         """
         if self._history is None:
             return output
-        if self._clean:
+        if self._noisy:
             return self._output_of(step, self._history.latest, output, sample)
         base = select_rows(mask, self._history.latest, output)
         if not self._policy.extrapolates:
@@ -62,11 +63,11 @@ class Forecaster:
         return difference / rowwise_norm(output, self._samples)
 
     def value(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
-        """What is remembered of an output: itself, or the clean sample it predicts."""
-        if not self._clean:
+        """What is remembered of an output: itself, or the velocity it predicts."""
+        if not self._noisy:
             return output
         mean = output[:, : sample.shape[1]]  # learned-variance channels stand behind the mean
-        return self._schedule.clean_sample(step, mean, sample)
+        return self._schedule.velocity_of(step, mean, sample)
 
     def interpolate(
         self, at: int, step: int, value: Tensor, output: Tensor, sample: Tensor
@@ -78,7 +79,7 @@ class Forecaster:
         assert self._history is not None
         coordinates = self._schedule.coordinates
         between = self._history.parabola(value, coordinates[step], coordinates[at])
-        return self._output_of(at, between, output, sample) if self._clean else between
+        return self._output_of(at, between, output, sample) if self._noisy else between
 
     def follow(self, step: int, output: Tensor, correction: Tensor) -> Tensor:
         """`output`, computed for a sample that has since been moved by `correction`.
@@ -102,7 +103,7 @@ class Forecaster:
         value = self.value(step, output, sample)
         self._history.remember(mask, value, self._schedule.coordinates[step])
 
-    def _output_of(self, step: int, clean: Tensor, output: Tensor, sample: Tensor) -> Tensor:
-        mean = self._schedule.output_of(step, clean, sample)
+    def _output_of(self, step: int, velocity: Tensor, output: Tensor, sample: Tensor) -> Tensor:
+        mean = self._schedule.output_of(step, velocity, sample)
         variance = output[:, sample.shape[1] :]
         return torch.cat([mean, variance], dim=1) if variance.numel() else mean

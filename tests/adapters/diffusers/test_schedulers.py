@@ -191,7 +191,7 @@ def test_whether_numbers_were_drawn_is_noticed(make_solver: Callable[[], Solver]
 def test_a_solver_is_stochastic_only_if_other_numbers_give_another_sample(
     make_solver: Callable[[], Solver],
 ) -> None:
-    """Else its outputs should be extrapolated, and not its clean samples reused."""
+    """Else its outputs should be extrapolated, and not its velocities reused."""
     solver, other = make_solver(), make_solver()
     other.generators[:] = generators(SAMPLES, seed=50)
     torch.manual_seed(0)
