@@ -1,4 +1,4 @@
-"""Measure what the emoji miniature has learned, and draw the model card's grid.
+"""Measure what an emoji miniature has learned, and draw the model card's grid.
 
 The check asks for 100 emoji by name and looks up, for each result, the nearest training picture:
 is it the emoji asked for, and is it at least one of the same subcategory?  Run alone::
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import SUBSETS, Emoji, fetch, fill, load_emoji, load_images
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
@@ -63,7 +63,7 @@ GRID_PROMPTS = (
 
 
 def generate(
-    pipeline: StableDiffusionPipeline, prompts: list[str], seed: int, guidance: float
+    pipeline: DiffusionPipeline, prompts: list[str], seed: int, guidance: float
 ) -> np.ndarray:
     """One picture for each prompt, each from its own seed: (n, size, size, 3) floats in [0, 1]."""
     pictures = []
@@ -88,9 +88,7 @@ def nearest(pictures: np.ndarray, emoji: list[Emoji]) -> list[Emoji]:
     return [emoji[index] for index in distances.argmin(dim=1).tolist()]
 
 
-def retrieval(
-    pipeline: StableDiffusionPipeline, emoji: list[Emoji], seed: int, guidance: float
-) -> dict:
+def retrieval(pipeline: DiffusionPipeline, emoji: list[Emoji], seed: int, guidance: float) -> dict:
     """The share of prompts whose result is nearest to the right emoji or the right subcategory."""
     asked = random.Random(seed).sample(emoji, min(100, len(emoji)))
     prompts = [fill("{article} {name}", item.name) for item in asked]
@@ -122,7 +120,7 @@ def draw_grid(pictures: np.ndarray, captions: list[str], columns: int = 8) -> Im
 
 def evaluate(weights: Path, emoji: list[Emoji], seed: int = 0, guidance: float = GUIDANCE) -> dict:
     """Write `grid.png` and `evaluation.json` beside the weights and return the figures."""
-    pipeline = StableDiffusionPipeline.from_pretrained(weights)
+    pipeline = DiffusionPipeline.from_pretrained(weights)
     pipeline.set_progress_bar_config(disable=True)
     figures = retrieval(pipeline, emoji, seed, guidance)
     (weights / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Put the trained parts together as an ordinary `StableDiffusionPipeline` folder."""
+"""Put the trained parts together as an ordinary pipeline folder of diffusers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
+from torch import nn
 from train_unet import TextToLatent, build_scheduler
 from transformers import CLIPTokenizer
 
@@ -31,19 +32,15 @@ def build_pipeline(
     )
 
 
-def export_pipeline(
-    vae: AutoencoderKL,
-    model: TextToLatent,
-    tokenizer: CLIPTokenizer,
-    folder: Path,
-    staging: Path,
-) -> None:
+def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) -> None:
     """Write half-precision weights to `staging`, then swap the whole folder by renaming."""
     shutil.rmtree(staging, ignore_errors=True)
-    half_model = copy.deepcopy(model).half()
-    half_vae = copy.deepcopy(vae).half()
-    build_pipeline(half_vae, half_model, tokenizer).save_pretrained(staging)
-    tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # CLIP's classic two files
+    half = copy.deepcopy(pipeline)
+    for part in half.components.values():
+        if isinstance(part, nn.Module):
+            part.half()
+    half.save_pretrained(staging)
+    half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # CLIP's two files
     _declare_full_precision(staging / "text_encoder" / "config.json")
     for name in KEPT:
         if (folder / name).exists():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,22 +19,26 @@ class Muon(torch.optim.Optimizer):
     The update is scaled to the size of AdamW's, so that both can share one learning rate.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], lr: float, workers: int, momentum: float = 0.95
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
+        self._pool = ThreadPoolExecutor(workers)
+
+    def step(self) -> None:
+        """Update every parameter from its gradient, as many at a time as there are workers."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter].setdefault("average", torch.zeros_like(parameter))
+            list(self._pool.map(partial(self._update, group), group["params"]))
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Update every parameter from its gradient."""
-        for group in self.param_groups:
-            momentum = group["momentum"]
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                if not state:
-                    state["average"] = torch.zeros_like(parameter)
-                average = state["average"].lerp_(parameter.grad, 1 - momentum)
-                update = orthogonal(parameter.grad.lerp(average, momentum).flatten(1))
-                scale = 0.2 * max(update.shape) ** 0.5
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+    def _update(self, group: dict[str, Any], parameter: nn.Parameter) -> None:
+        momentum = group["momentum"]
+        average = self.state[parameter]["average"].lerp_(parameter.grad, 1 - momentum)
+        update = orthogonal(parameter.grad.lerp(average, momentum).flatten(1))
+        scale = 0.2 * max(update.shape) ** 0.5
+        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
 
 def orthogonal(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
@@ -44,13 +52,17 @@ def orthogonal(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     return (x.T if tall else x).contiguous()
 
 
-def build_optimizers(module: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Share the parameters out between the two."""
+def build_optimizers(
+    module: nn.Module, lr: float, workers: int, adamw_names: tuple[str, ...] = ()
+) -> list[torch.optim.Optimizer]:
+    """Share the parameters that are to be trained out between the two."""
     matrices, rest = [], []
     for name, parameter in module.named_parameters():
-        fits = parameter.ndim >= 2 and not any(part in name for part in ADAMW_NAMES)
-        (matrices if fits else rest).append(parameter)
-    return [Muon(matrices, lr), torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, fused=True)]
+        if parameter.requires_grad:
+            by_adamw = any(part in name for part in ADAMW_NAMES + adamw_names)
+            (rest if by_adamw or parameter.ndim < 2 else matrices).append(parameter)
+    adamw = torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, fused=True)
+    return [Muon(matrices, lr, workers), adamw]
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:

@@ -18,9 +18,10 @@ import torch
 from data import SUBSETS, Emoji, fetch, load_emoji, load_images
 from diffusers import AutoencoderKL
 from evaluate import evaluate
-from export import export_pipeline
+from export import build_pipeline, export_pipeline
 from tokenizer import train_tokenizer
-from train_unet import Settings, TextToLatent, train_unet
+from train_denoiser import Settings
+from train_unet import TextToLatent, train_unet
 from train_vae import (
     build_vae,
     encode_all,
@@ -28,7 +29,7 @@ from train_vae import (
     reconstruction_psnr,
     train_vae,
 )
-from training import plot_curves, seed_everything
+from training import count_parameters, plot_curves, seed_everything
 from transformers import CLIPTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,8 @@ def main() -> None:
 
     def export(model: TextToLatent, state: dict) -> None:
         """Replace the exported folder by the current average, and the curve and figures by new."""
-        export_pipeline(vae, model, tokenizer, options.output, options.work / "staging")
+        pipeline = build_pipeline(vae, model, tokenizer)
+        export_pipeline(pipeline, options.output, options.work / "staging")
         curves = {"autoencoder": vae_state["curve"], "denoiser": state["curve"]}
         plot_curves(curves, options.output / "loss.png")
         run = {
@@ -134,11 +136,6 @@ def main() -> None:
         export,
     )
     evaluate(options.output, emoji, seed=options.seed)
-
-
-def count_parameters(module: torch.nn.Module) -> int:
-    """All weights of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 if __name__ == "__main__":

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from diffusers.training_utils import EMAModel
-from optimizer import build_optimizers, set_learning_rate
-from rich.progress import Progress
 from torch import nn
 from torch.nn import functional
-from training import (
-    Budget,
-    LossCurve,
-    ParallelGradients,
-    learning_rate,
-    load_checkpoint,
-    save_checkpoint,
-)
+from train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 TEXT_WIDTH = 160
-CHECKPOINT_EVERY = 200
 
 
 class TextToLatent(nn.Module):
@@ -86,44 +73,6 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-class CaptionTable:
-    """Every caption of every picture as token ids, and the empty caption."""
-
-    def __init__(self, tokenizer: CLIPTokenizer, captions: list[list[str]]) -> None:
-        self._tokens = [tokenize(tokenizer, row) for row in captions]
-        self._empty = tokenize(tokenizer, [""])[0]
-
-    def draw(self, indices: torch.Tensor, drop: float) -> torch.Tensor:
-        """One random caption for each picture, with probability `drop` the empty one."""
-        rows = []
-        for index in indices.tolist():
-            choices = self._tokens[index]
-            rows.append(choices[torch.randint(len(choices), ()).item()])
-        empty = torch.rand(len(rows), 1) < drop
-        return torch.where(empty, self._empty, torch.stack(rows))
-
-
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """Token ids just as `StableDiffusionPipeline` makes them."""
-    return tokenizer(
-        texts,
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
-
-
-def shuffled_batches(count: int, batch_size: int):
-    """Endless batches of indices: every picture equally often, in a new order each round."""
-    pending = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(pending) < batch_size:
-            pending = torch.cat([pending, torch.randperm(count)])
-        yield pending[:batch_size]
-        pending = pending[batch_size:]
-
-
 def stratified_timesteps(batch_size: int, count: int) -> torch.Tensor:
     """Random timesteps spread evenly over the schedule: less noise in the loss than free draws."""
     positions = (torch.arange(batch_size) + torch.rand(batch_size)) / batch_size
@@ -142,18 +91,6 @@ def timestep_weights(scheduler: DDIMScheduler, limit: float = 5.0) -> torch.Tens
     return weights / weights.mean()
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What one may want to change about stage 2."""
-
-    minutes: float
-    batch_size: int
-    peak_lr: float
-    caption_drop: float
-    export_minutes: float
-    workers: int
-
-
 def train_unet(
     latents: torch.Tensor,
     captions: list[list[str]],
@@ -167,29 +104,16 @@ def train_unet(
     scheduler = build_scheduler()
     weights = timestep_weights(scheduler)
     table = CaptionTable(tokenizer, captions)
-    gradients = ParallelGradients(model, settings.workers)
-    parameters = gradients.parameters
-    optimizers = build_optimizers(model, settings.peak_lr)
-    average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
-    budget, curve, step, seen = Budget(settings.minutes), LossCurve(), 0, 0
-    if state := load_checkpoint(checkpoint):
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        average.load_state_dict(state["average"])
-        budget = Budget(settings.minutes, spent=state["spent"])
-        curve, step, seen = LossCurve(state["curve"]), state["step"], state["images_seen"]
 
-    def snapshot() -> dict:
-        return {
-            "model": model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "average": average.state_dict(),
-            "spent": budget.spent,
-            "curve": curve.points,
-            "step": step,
-            "images_seen": seen,
-        }
+    def batches() -> Iterator[tuple[torch.Tensor, ...]]:
+        for indices in shuffled_batches(len(latents), settings.batch_size):
+            clean = latents[indices]
+            yield (
+                clean,
+                torch.randn_like(clean),
+                stratified_timesteps(len(clean), len(weights)),
+                table.draw(indices, settings.caption_drop),
+            )
 
     def loss(
         clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor
@@ -200,43 +124,4 @@ def train_unet(
         errors = functional.mse_loss(prediction, target, reduction="none").mean(dim=(1, 2, 3))
         return (weights[timesteps] * errors).mean()
 
-    def export_average() -> None:
-        average.store(parameters)
-        average.copy_to(parameters)
-        export(model, snapshot())
-        average.restore(parameters)
-
-    batches = shuffled_batches(len(latents), settings.batch_size)
-    next_export = time.monotonic() + 60 * min(5, settings.export_minutes)
-    with Progress() as bar:
-        task = bar.add_task("denoiser", total=1.0)
-        while (progress := budget.progress) < 1:
-            set_learning_rate(optimizers, learning_rate(progress, settings.peak_lr))
-            indices = next(batches)
-            clean = latents[indices]
-            value = gradients.compute(
-                loss,
-                clean,
-                torch.randn_like(clean),
-                stratified_timesteps(len(clean), len(weights)),
-                table.draw(indices, settings.caption_drop),
-            )
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            average.step(parameters)
-            step += 1
-            seen += settings.batch_size
-            if curve.add(value):
-                bar.update(
-                    task,
-                    completed=progress,
-                    description=f"denoiser, step {step}, loss {curve.points[-1]:.4f}",
-                )
-            if step % CHECKPOINT_EVERY == 0:
-                save_checkpoint(checkpoint, snapshot())
-            if time.monotonic() >= next_export:
-                export_average()
-                next_export = time.monotonic() + 60 * settings.export_minutes
-    save_checkpoint(checkpoint, snapshot())
-    export_average()
+    train_denoiser(model, loss, batches(), checkpoint, settings, lambda state: export(model, state))

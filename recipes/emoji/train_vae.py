@@ -66,7 +66,7 @@ def train_vae(
 ) -> dict:
     """Train until the budget is spent and return the final checkpoint's state."""
     vae = build_vae()
-    optimizers = build_optimizers(vae, peak_lr)
+    optimizers = build_optimizers(vae, peak_lr, workers)
     gradients = ParallelGradients(vae, workers)
     budget, curve, step, seen = Budget(minutes), LossCurve(), 0, 0
     if state := load_checkpoint(checkpoint):

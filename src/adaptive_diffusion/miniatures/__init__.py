@@ -12,7 +12,7 @@ from adaptive_diffusion.errors import MiniatureError
 
 __all__ = ["GUIDANCE", "load_miniature", "miniatures"]
 
-GUIDANCE = {"emoji": 3.0}
+GUIDANCE = {"emoji": 3.0, "emoji-dit": 3.0}
 """The guidance scale at which a miniature's pictures look best; pass it to the pipeline's call."""
 
 _WEIGHTS = Path(__file__).parent / "weights"
