@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ import torch
 from schedulers import generate, relative_difference
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.profile import Evidence, Goal, describe_model, describe_scheduler
 
 Tiny = Callable[[str], Any]
 
@@ -80,3 +84,105 @@ def test_a_report_names_its_policy(policy: ad.Policy, tiny: Tiny) -> None:
     with ad.accelerate(pipe, policy) as run:
         generate(pipe, steps=12)
     assert str(policy) in str(run.report)
+
+
+# Quality and profile ---------------------------------------------------------------------------
+
+
+def profile_of(pipe: Any, **changes: Any) -> ad.Profile:
+    """A profile as a calibration of the pipeline on eight steps gives it."""
+    found: dict[str, Any] = {
+        "model": describe_model(pipe),
+        "scheduler": describe_scheduler(pipe),
+        "steps": (8, 8),
+        "tolerance": 0.05,
+        "goal": Goal("psnr", 35.0),
+        "evidence": Evidence(8, 8, 40.0, 36.0, 36.0, None, None, 6.0, 8 / 6),
+        "versions": {"torch": "2"},
+        "date": "2026-01-31",
+    }
+    return ad.Profile(**found | changes)
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_quality_is_a_tolerance_by_name(quality: str, tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    with ad.accelerate(pipe, quality=quality) as run:
+        generate(pipe)
+    assert run.report.policy == ad.ErrorControlled(QUALITIES[quality])
+
+
+def test_qualities_go_from_close_to_fast() -> None:
+    assert list(QUALITIES) == ["faithful", "balanced", "fast"]
+    assert sorted(QUALITIES.values()) == list(QUALITIES.values())
+
+
+def test_a_profile_or_its_file_gives_its_tolerance(tiny: Tiny, tmp_path: Path) -> None:
+    pipe = tiny("sd15")
+    profile = profile_of(pipe)
+    profile.save(tmp_path / "profile.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for given in (profile, tmp_path / "profile.json", str(tmp_path / "profile.json")):
+            with ad.accelerate(pipe, profile=given) as run:
+                generate(pipe, steps=8)
+            assert run.report.policy == ad.ErrorControlled(0.05)
+
+
+@pytest.mark.parametrize("part", ["model", "scheduler"])
+def test_a_profile_of_another_pipeline_warns(part: str, tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    with pytest.warns(UserWarning, match=f"the {part} is .*calibrated with another"):
+        ad.enable(pipe, profile=profile_of(pipe, **{part: "another"}))
+
+
+@pytest.mark.parametrize(("steps", "warns"), [(6, False), (12, False), (5, True), (13, True)])
+def test_a_call_with_far_more_or_fewer_steps_warns(steps: int, warns: bool, tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    ad.enable(pipe, profile=profile_of(pipe))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        generate(pipe, steps=steps)
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    line = f"the call has {steps} steps, and the profile was calibrated with 8"
+    assert (line in said) == warns
+
+
+def test_after_another_setting_the_profile_warns_no_more(tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    ad.enable(pipe, profile=profile_of(pipe))
+    ad.enable(pipe, tolerance=0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        generate(pipe, steps=20)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"quality": "best"}, "quality must be one of faithful, balanced, fast, not 'best'"),
+        ({"quality": "fast", "tolerance": 0.1}, "not both tolerance and quality"),
+        ({"quality": "fast", "policy": ad.ThirdOrder()}, "not both policy and quality"),
+        ({"policy": ad.ThirdOrder(), "tolerance": 0.1}, "not both policy and tolerance"),
+        ({"policy": 0.1}, "policy must be a Policy"),
+    ],
+    ids=str,
+)
+def test_one_choice_is_made(options: dict[str, Any], words: str, tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    kind = type(pipe)
+    with pytest.raises(ad.PolicyError, match=words):
+        ad.enable(pipe, **options)
+    assert type(pipe) is kind
+
+
+def test_a_profile_is_a_choice_too(tiny: Tiny, tmp_path: Path) -> None:
+    pipe = tiny("sd15")
+    kind = type(pipe)
+    with pytest.raises(ad.PolicyError, match="give one of"):
+        ad.enable(pipe, tolerance=0.1, profile=profile_of(pipe))
+    with pytest.raises(ad.ProfileError, match="can't be read"):
+        ad.enable(pipe, profile=tmp_path / "nowhere.json")
+    with pytest.raises(ad.UnsupportedPipelineError):
+        ad.enable(object(), profile=profile_of(pipe))
+    assert type(pipe) is kind

@@ -16,8 +16,12 @@ import diffusers
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLCogVideoX,
     AutoencoderKLLTXVideo,
+    AutoencoderKLQwenImage,
     AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXTransformer3DModel,
     ControlNetModel,
     DDIMScheduler,
     DDPMScheduler,
@@ -27,9 +31,11 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
+    I2VGenXLUNet,
     LTXVideoTransformer3DModel,
     MotionAdapter,
     PixArtTransformer2DModel,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     UNet2DModel,
@@ -41,10 +47,16 @@ from diffusers import (
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -209,12 +221,40 @@ def t5_encoder(width: int = WIDTH, multilingual: bool = False) -> T5EncoderModel
     return T5EncoderModel(T5Config(**settings))
 
 
-def tiny_vae(channels: int = 4) -> AutoencoderKL:
-    """An image VAE that halves height and width."""
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """One token per byte, as in ``clip_tokenizer``."""
+    tokens = [*sorted(ByteLevel.alphabet()), "<|endoftext|>"]
+    return Qwen2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+
+
+def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
+    """A two-layer Qwen2.5-VL for ``qwen_tokenizer``; its eyes are never used."""
+    end = len(ByteLevel.alphabet())
+    language = {
+        "vocab_size": end + 1,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+        "initializer_range": 0.2,
+    }
+    sight = {"depth": 1, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "num_heads": 2}
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=language, vision_config=sight)
+    )
+
+
+def tiny_vae(channels: int = 4, widths: tuple[int, ...] = (8, 16)) -> AutoencoderKL:
+    """An image VAE that halves height and width, once less than it has levels."""
     return AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
         latent_channels=channels,
         norm_num_groups=4,
         shift_factor=0.0,
@@ -626,6 +666,126 @@ def deepfloyd_inputs(batch: int) -> dict[str, Any]:
     return image_inputs(batch) | {"clean_caption": False, "height": SIZE // 2, "width": SIZE // 2}
 
 
+def ldm() -> DiffusionPipeline:
+    """The pipeline takes for granted that latents are 8 times smaller."""
+    return diffusers.LDMTextToImagePipeline(
+        vqvae=tiny_vae(widths=(8,) * 4),
+        bert=clip_text_encoder(),
+        tokenizer=clip_tokenizer(),
+        unet=tiny_unet(),
+        scheduler=ddim(),
+    )
+
+
+def ldm_inputs(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {"height": 2 * SIZE, "width": 2 * SIZE}
+
+
+def i2vgen_xl() -> DiffusionPipeline:
+    """Not among the others: it also draws from torch's own generator, so no call is repeatable."""
+    levels = {
+        "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+        "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    }
+    sight = CLIPVisionConfig(
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=SIZE,
+        patch_size=8,
+    )
+    return diffusers.I2VGenXLPipeline(
+        vae=tiny_vae(),
+        text_encoder=clip_text_encoder(),
+        tokenizer=clip_tokenizer(),
+        image_encoder=CLIPVisionModelWithProjection(sight),
+        feature_extractor=CLIPImageProcessor(crop_size=SIZE, size=SIZE),
+        unet=I2VGenXLUNet(sample_size=SIZE // 2, **UNET_SHAPE | levels),
+        scheduler=ddim(),
+    )
+
+
+def qwen_image() -> DiffusionPipeline:
+    return diffusers.QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
+        vae=AutoencoderKLQwenImage(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False],
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        ),
+        text_encoder=qwen_encoder(),
+        tokenizer=qwen_tokenizer(),
+        transformer=QwenImageTransformer2DModel(
+            in_channels=16,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            axes_dims_rope=(4, 4, 8),
+        ),
+    )
+
+
+def qwen_image_inputs(batch: int) -> dict[str, Any]:
+    """Much guidance: the random network hardly heeds its prompt."""
+    return {
+        "prompt": prompts(batch),
+        "negative_prompt": ["dull"] * batch,
+        "true_cfg_scale": 20.0,
+        "height": SIZE,
+        "width": SIZE,
+    }
+
+
+def cogvideox() -> DiffusionPipeline:
+    return diffusers.CogVideoXPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5_encoder(),
+        vae=AutoencoderKLCogVideoX(
+            latent_channels=4,
+            block_out_channels=(8,) * 4,
+            layers_per_block=1,
+            norm_num_groups=2,
+        ),
+        transformer=CogVideoXTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=4,
+            out_channels=4,
+            time_embed_dim=32,
+            text_embed_dim=WIDTH,
+            num_layers=2,
+            sample_width=8,
+            sample_height=8,
+            sample_frames=9,
+            max_text_seq_length=T5_LENGTH,
+        ),
+        scheduler=CogVideoXDDIMScheduler(
+            snr_shift_scale=3.0,
+            rescale_betas_zero_snr=True,
+            prediction_type="v_prediction",
+            timestep_spacing="trailing",
+            clip_sample=False,
+        ),
+    )
+
+
+def cogvideox_inputs(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {
+        "num_frames": 9,
+        "height": 2 * SIZE,
+        "width": 2 * SIZE,
+        "max_sequence_length": T5_LENGTH,
+    }
+
+
 def kandinsky() -> DiffusionPipeline:
     return diffusers.KandinskyV22Pipeline(
         unet=tiny_unet(
@@ -680,5 +840,8 @@ TINY_PIPELINES: dict[str, TinyPipeline] = {
         ("if", deepfloyd, deepfloyd_inputs, ("unet",)),
         ("text_to_video", text_to_video, frames_inputs, ("unet",)),
         ("animatediff", animatediff, frames_inputs, ("unet",)),
+        ("ldm", ldm, ldm_inputs, ("unet",)),
+        ("qwen_image", qwen_image, qwen_image_inputs, ("transformer",)),
+        ("cogvideox", cogvideox, cogvideox_inputs, ("transformer",)),
     )
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,8 @@ from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.errors import PolicyError
 from adaptive_diffusion.policies import ErrorControlled, Policy
+from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.profile import Profile
 from adaptive_diffusion.trajectory import Report
 
 __all__ = ["Run", "accelerate", "disable", "enable", "report"]
@@ -20,6 +24,8 @@ def enable(
     policy: Policy | None = None,
     *,
     tolerance: float | None = None,
+    quality: str | None = None,
+    profile: Profile | str | os.PathLike[str] | None = None,
     on_step: StepCallback | None = None,
 ) -> None:
     """Switches a diffusers pipeline's acceleration on, until `disable`.
@@ -28,15 +34,27 @@ def enable(
         pipe: any diffusers pipeline with a denoiser and a scheduler.
         policy: when to call the denoiser; `ErrorControlled()` by default.
         tolerance: short for `policy=ErrorControlled(tolerance=...)`.
+        quality: a tolerance by name: "faithful", "balanced" or "fast".
+        profile: the tolerance that `calibrate` found, or the file that it was saved to. Warns
+            where the pipeline, or later a call's number of steps, is not what it was found with.
         on_step: called after every step with the mask so far (samples × steps, True = computed).
 
     Enabling again replaces the setting. Nothing is changed if an error is raised.
 
     Raises:
-        PolicyError: on a bad tolerance, or if both a policy and a tolerance are given.
+        PolicyError: on a bad tolerance or quality, or if more than one of policy, tolerance,
+            quality and profile is given.
+        ProfileError: if the profile's file can't be read.
         UnsupportedPipelineError: if the pipeline can't be accelerated; the message says why.
     """
-    pipelines.enable(pipe, pipelines.Setting(_policy(policy, tolerance), on_step))
+    if profile is not None and not isinstance(profile, Profile):
+        profile = Profile.load(profile)
+    chosen = _policy(policy, tolerance, quality, profile)
+    if profile is not None:
+        for difference in profile.differences(pipe):
+            warnings.warn(difference, stacklevel=2)
+    steps = None if profile is None else profile.steps
+    pipelines.enable(pipe, pipelines.Setting(chosen, on_step, steps))
 
 
 def disable(pipe: Any) -> None:
@@ -75,11 +93,13 @@ def accelerate(
     policy: Policy | None = None,
     *,
     tolerance: float | None = None,
+    quality: str | None = None,
+    profile: Profile | str | os.PathLike[str] | None = None,
     on_step: StepCallback | None = None,
 ) -> Iterator[Run]:
     """`enable` for the length of a `with` block; an earlier setting comes back after it."""
     before = pipelines.setting_of(pipe)
-    enable(pipe, policy, tolerance=tolerance, on_step=on_step)
+    enable(pipe, policy, tolerance=tolerance, quality=quality, profile=profile, on_step=on_step)
     try:
         yield Run(pipe)
     finally:
@@ -89,11 +109,23 @@ def accelerate(
             pipelines.enable(pipe, before)
 
 
-def _policy(policy: Policy | None, tolerance: float | None) -> Policy:
-    if policy is None:
-        return ErrorControlled() if tolerance is None else ErrorControlled(tolerance=tolerance)
+def _policy(
+    policy: Policy | None, tolerance: float | None, quality: str | None, profile: Profile | None
+) -> Policy:
+    choices = {"policy": policy, "tolerance": tolerance, "quality": quality, "profile": profile}
+    given = [name for name, choice in choices.items() if choice is not None]
+    if len(given) > 1:
+        raise PolicyError(f"give one of {', '.join(choices)}, not both {' and '.join(given)}")
+    if quality is not None:
+        if quality not in QUALITIES:
+            raise PolicyError(f"quality must be one of {', '.join(QUALITIES)}, not {quality!r}")
+        tolerance = QUALITIES[quality]
+    if profile is not None:
+        tolerance = profile.tolerance
     if tolerance is not None:
-        raise PolicyError("give a policy or a tolerance, not both")
+        return ErrorControlled(tolerance=tolerance)
+    if policy is None:
+        return ErrorControlled()
     if not isinstance(policy, Policy):
         raise PolicyError(f"policy must be a Policy such as ErrorControlled(), not {policy!r}")
     return policy

@@ -2,9 +2,11 @@
 
 __all__ = [
     "AdaptiveDiffusionError",
+    "CalibrationError",
     "MiniatureError",
     "NoReportError",
     "PolicyError",
+    "ProfileError",
     "StepsError",
     "UnsupportedPipelineError",
 ]
@@ -32,3 +34,11 @@ class NoReportError(AdaptiveDiffusionError, LookupError):
 
 class MiniatureError(AdaptiveDiffusionError, LookupError):
     """No miniature of that name is at hand."""
+
+
+class CalibrationError(AdaptiveDiffusionError, ValueError):
+    """A calibration was asked for something that it can't do, or that no tolerance reaches."""
+
+
+class ProfileError(AdaptiveDiffusionError, ValueError):
+    """A profile can't be read, or holds what no calibration gives."""

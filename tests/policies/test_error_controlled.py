@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -77,8 +78,34 @@ def test_a_huge_tolerance_skips_all_that_it_may(
     schedule: NoiseSchedule, max_skip: int, measured: list[float]
 ) -> None:
     mask = simulate(ErrorControlled(tolerance=1e9, max_skip=max_skip), schedule, measured)
-    expected = [i < 3 or (i - 2) % (max_skip + 1) == 0 for i in range(len(mask) - 1)] + [True]
-    assert mask == expected
+    expected, run = [True] * 3, 1
+    while len(expected) < len(mask):
+        run = min(max_skip, run + 2)
+        expected += [False] * run + [True]
+    assert mask == [*expected[: len(mask) - 1], True]
+
+
+@given(schedules(), st.floats(0, 1), st.lists(good_errors, min_size=30, max_size=30))
+def test_runs_of_skips_grow_by_two_steps_at_most(
+    schedule: NoiseSchedule, tolerance: float, measured: list[float]
+) -> None:
+    mask = simulate(ErrorControlled(tolerance=tolerance, max_skip=9), schedule, measured)
+    runs = [len(run) for run in "".join("c" if each else "s" for each in mask).split("c")]
+    assert all(run <= max(before, 1) + 2 for before, run in pairwise(runs))
+
+
+@given(st.integers(4, 20), st.floats(1e-4, 1e-2), st.floats(1.1, 10))
+def test_an_error_that_grows_is_trusted_less_than_one_that_stays(
+    done: int, error: float, factor: float
+) -> None:
+    def loosest_that_computes(errors: list[float]) -> float:
+        schedule = NoiseSchedule.uniform(done + 2)
+        trace = Trace(schedule, 2, [True] * done, errors, [0.1] * done)
+        tolerances = [1.1**k * 1e-8 for k in range(300)]
+        return max(each for each in tolerances if ErrorControlled(each).decide(trace))
+
+    grown = [error] * (done - 1) + [factor * error]
+    assert loosest_that_computes(grown) > loosest_that_computes([factor * error] * done)
 
 
 @given(traces(), st.sampled_from([math.nan, math.inf]))

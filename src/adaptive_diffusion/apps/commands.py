@@ -7,19 +7,22 @@ and a missing extra is found before any work is done.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from adaptive_diffusion.apps.inputs import (
     PolicyName,
+    choose_tolerance,
     make_policy,
     parse_size,
     read_prompts,
+    writable_file,
     writable_folder,
 )
 from adaptive_diffusion.miniatures import GUIDANCE
+from adaptive_diffusion.profile import Profile
 
 __all__ = ["app"]
 
@@ -47,14 +50,14 @@ _PromptsFile = Annotated[
     typer.Option("--prompts", help="A text file with one prompt per line.", metavar="FILE"),
 ]
 _Model = Annotated[
-    str, typer.Option(help="A pipeline's folder, a hub id, or a miniature: emoji, digits.")
+    str, typer.Option(help="A folder, a hub id, or a miniature: emoji, emoji-dit, digits.")
 ]
 _Steps = Annotated[int, typer.Option(min=1, help="Steps of the full run.")]
 _Scheduler = Annotated[
     str | None,
     typer.Option(
         help="ddim, ddpm, euler, euler-ancestral, heun, dpm++, dpm++-sde, unipc, deis, pndm, lms, "
-        "kdpm2, lcm, flow-euler or flow-heun; the model's own by default."
+        "kdpm2, lcm, flow-euler, flow-heun, flow-dpm++ or flow-unipc; the model's own by default."
     ),
 ]
 _Guidance = Annotated[
@@ -70,7 +73,15 @@ _Size = Annotated[
 _Policy = Annotated[PolicyName, typer.Option(help="Decides which denoiser calls are skipped.")]
 _Tolerance = Annotated[
     float | None,
-    typer.Option(help="How far a run of skips may lead astray (error-controlled); 0.01."),
+    typer.Option(help="How far a run of skips may lead astray (error-controlled); 0.02."),
+]
+_Quality = Annotated[
+    str | None,
+    typer.Option(help="A tolerance by name: faithful, balanced or fast.", metavar="NAME"),
+]
+_Profile = Annotated[
+    Path | None,
+    typer.Option("--profile", help="A tolerance that `calibrate` found.", metavar="FILE"),
 ]
 _Threshold = Annotated[
     float | None,
@@ -104,6 +115,8 @@ def generate(
     size: _Size = None,
     policy: _Policy = PolicyName.ERROR_CONTROLLED,
     tolerance: _Tolerance = None,
+    quality: _Quality = None,
+    profile_file: _Profile = None,
     threshold: _Threshold = None,
     max_skip: _MaxSkip = None,
     device: _Device = None,
@@ -118,6 +131,8 @@ def generate(
     from adaptive_diffusion.apps.png import file_name, mask_text, save_png
     from adaptive_diffusion.apps.sampling import Sampler, Settings
 
+    profile = None if profile_file is None else Profile.load(profile_file)
+    tolerance = choose_tolerance(tolerance, quality, profile)
     chosen = make_policy(policy, tolerance, threshold, max_skip)
     settings = Settings(
         steps, GUIDANCE.get(model) if guidance is None else guidance, parse_size(size)
@@ -128,7 +143,7 @@ def generate(
     samples = sampler.plan(wanted, count, seed)
 
     made: list[str] = []
-    notes: list[str] = []
+    notes = profile.differences(sampler.pipe, steps) if profile else []
     with StepProgress(Console(stderr=True)) as progress:
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
@@ -166,6 +181,8 @@ def compare(
     size: _Size = None,
     policy: _Policy = PolicyName.ERROR_CONTROLLED,
     tolerance: _Tolerance = None,
+    quality: _Quality = None,
+    profile_file: _Profile = None,
     threshold: _Threshold = None,
     max_skip: _MaxSkip = None,
     device: _Device = None,
@@ -189,6 +206,8 @@ def compare(
     from adaptive_diffusion.apps.record import record, to_json
     from adaptive_diffusion.apps.sampling import Sampler, Settings
 
+    profile = None if profile_file is None else Profile.load(profile_file)
+    tolerance = choose_tolerance(tolerance, quality, profile)
     chosen = make_policy(policy, tolerance, threshold, max_skip)
     if chosen is None:
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
@@ -212,10 +231,142 @@ def compare(
         save_figure(folder / "compare.png", comparison, title)
     console = Console()
     console.print(comparison_table(comparison))
-    for note in comparison.notes:
+    misfits = profile.differences(sampler.pipe, steps) if profile else []
+    for note in misfits + comparison.notes:
         typer.echo(f"note: {note}")
     shown = "" if len(samples) <= MAX_ROWS else f" (the first {MAX_ROWS} of {len(samples)})"
     typer.echo(f"{folder / 'compare.png'}{shown}\n{folder / 'report.json'}")
+
+
+@app.command()
+def bench(
+    suite: Annotated[
+        str | None, typer.Argument(help="A suite's name, or a file.", show_default=False)
+    ] = None,
+    list_suites: Annotated[bool, typer.Option("--list", help="Show the suites.")] = False,
+    models: Annotated[
+        str | None, typer.Option(help="Only these of the suite: emoji,digits")
+    ] = None,
+    schedulers: Annotated[str | None, typer.Option(help="Only these: ddim,euler")] = None,
+    steps: Annotated[str | None, typer.Option(help="Only these: 28,50")] = None,
+    guidance: Annotated[str | None, typer.Option(help="Only these: 1,7.5")] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Only these families, or rows by pattern: ours,fewer steps,UniPC*"),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="In place of the suite's.")] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="A line per prompt, or MS-COCO's captions.", metavar="FILE"),
+    ] = None,
+    device: _Device = None,
+    dtype: Annotated[str | None, typer.Option(help="In place of the suite's.")] = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Also time the rows, without decoding.")
+    ] = True,
+    timed_samples: Annotated[int, typer.Option(min=1, help="How many to time.")] = 4,
+    out: _Out = Path("out/bench"),
+    debug: _Debug = False,
+) -> None:
+    """Runs all ways to make the same pictures side by side; goes on where it was interrupted."""
+    from adaptive_diffusion.apps.bench.bench import Choice
+    from adaptive_diffusion.apps.bench.bench import bench as run_bench
+    from adaptive_diffusion.apps.bench.suite import load_suite, suites
+    from adaptive_diffusion.apps.bench.table import equal_cost_tables
+
+    if list_suites:
+        for name in suites():
+            typer.echo(f"{name:12}{load_suite(name).description}")
+        return
+    if suite is None:
+        raise ValueError("say which suite: --list shows them")
+    choice = Choice(
+        models=_several(models),
+        schedulers=_several(schedulers),
+        steps=_several(steps),
+        guidance=_several(guidance),
+        rows=_several(rows),
+        samples=samples,
+        dtype=dtype,
+    )
+    cells = run_bench(
+        suite,
+        choice,
+        out,
+        prompts=prompts_file,
+        device=device,
+        timed_samples=timed_samples if timing else 0,
+        console=Console(stderr=True),
+    )
+    typer.echo(equal_cost_tables(cells))
+    for name in ("table.md", "summary.json", "results.csv", "plots"):
+        typer.echo(out / name)
+
+
+def _several(words: str | None) -> list[str] | None:
+    """The parts of a list with commas."""
+    return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
+
+
+@app.command()
+def calibrate(
+    prompts: _Prompts = None,
+    prompts_file: _PromptsFile = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(help="Mean PSNR to be reached, in dB, such as 35.")
+    ] = None,
+    target_ssim: Annotated[
+        float | None, typer.Option(help="Mean SSIM to be reached, such as 0.95.")
+    ] = None,
+    budget_nfe: Annotated[
+        float | None, typer.Option(help="Mean number of denoiser evaluations to be kept.")
+    ] = None,
+    model: _Model = "emoji",
+    steps: _Steps = 50,
+    scheduler: _Scheduler = None,
+    guidance: _Guidance = None,
+    seed: _Seed = 0,
+    count: _Count = 1,
+    size: _Size = None,
+    device: _Device = None,
+    dtype: _Dtype = "float32",
+    out: Annotated[Path, typer.Option(help="File for the profile.", metavar="FILE")] = Path(
+        "profile.json"
+    ),
+    debug: _Debug = False,
+) -> None:
+    """Finds the tolerance that a fidelity or a budget allows, and writes it to a file."""
+    from adaptive_diffusion.apps.loading import load_pipeline
+    from adaptive_diffusion.apps.sampling import Sampler, Settings
+    from adaptive_diffusion.calibration import calibrate as run_calibration
+    from adaptive_diffusion.calibration import choose_goal
+
+    choose_goal(target_psnr, target_ssim, budget_nfe)
+    width_height = parse_size(size)
+    settings = Settings(steps, _guidance(guidance, model), width_height)
+    wanted = read_prompts(prompts or [], prompts_file)
+    file = writable_file(out)
+    with Console(stderr=True).status("loading") as status:
+        pipe = load_pipeline(model, scheduler, device, dtype)
+        sampler = Sampler(pipe, settings, videos=True)
+        samples = sampler.plan(wanted, count, seed)
+        call: dict[str, Any] = {"num_inference_steps": steps}
+        if settings.guidance is not None:
+            call["guidance_scale"] = settings.guidance
+        if width_height is not None:
+            call["width"], call["height"] = width_height
+        profile = run_calibration(
+            pipe,
+            [sample.prompt or "" for sample in samples] if sampler.is_conditional else len(samples),
+            target_psnr=target_psnr,
+            target_ssim=target_ssim,
+            budget_nfe=budget_nfe,
+            seed=seed,
+            notify=status.update,
+            **call,
+        )
+        profile.save(file)
+    typer.echo(f"{profile}\n{file}")
 
 
 @app.command()

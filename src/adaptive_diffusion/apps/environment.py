@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections import defaultdict
 from importlib import metadata
 from pathlib import Path
 
 import torch
+from packaging.requirements import Requirement
 
 from adaptive_diffusion import __version__
 
 __all__ = ["describe_device", "extras", "versions"]
 
+_OWN = "adaptive-diffusion"
 _PACKAGES = ("torch", "diffusers", "transformers")
-_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]")
 
 
 def versions() -> dict[str, str | None]:
@@ -46,11 +46,11 @@ def _processor() -> str:
 def extras() -> dict[str, dict[str, str | None]]:
     """For every extra of this package, what it brings: versions, None for what is missing."""
     found: dict[str, dict[str, str | None]] = defaultdict(dict)
-    for requirement in metadata.requires("adaptive-diffusion") or []:
-        match = _REQUIREMENT.match(requirement)
-        if match:
-            package, extra = match.groups()
-            found[extra][package] = _version(package)
+    for text in metadata.requires(_OWN) or []:
+        requirement = Requirement(text)
+        for extra in metadata.metadata(_OWN).get_all("Provides-Extra") or []:
+            if requirement.marker and requirement.marker.evaluate({"extra": extra}):
+                found[extra][requirement.name] = _version(requirement.name)
     return dict(found)
 
 

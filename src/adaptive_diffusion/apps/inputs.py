@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.policies import ErrorControlled, Policy, ThirdOrder
+from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.profile import Profile
 
-__all__ = ["PolicyName", "make_policy", "parse_size", "read_prompts", "writable_folder"]
+__all__ = [
+    "PolicyName",
+    "choose_tolerance",
+    "make_policy",
+    "parse_size",
+    "read_prompts",
+    "writable_file",
+    "writable_folder",
+]
 
 
 class PolicyName(str, Enum):
@@ -51,6 +61,24 @@ def make_policy(
     return None if kind is None else kind(**settings)
 
 
+def choose_tolerance(
+    tolerance: float | None, quality: str | None, profile: Profile | None
+) -> float | None:
+    """The tolerance that one of the three options gives; None if none of them does.
+
+    Raises `ValueError` if more than one does, or on a quality that there is not.
+    """
+    if sum(choice is not None for choice in (tolerance, quality, profile)) > 1:
+        raise ValueError("give one of --tolerance, --quality and --profile, not more")
+    if profile is not None:
+        return profile.tolerance
+    if quality is None:
+        return tolerance
+    if quality not in QUALITIES:
+        raise ValueError(f"no quality {quality!r}: choose from {', '.join(QUALITIES)}")
+    return QUALITIES[quality]
+
+
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Width and height from `512` or `768x512`."""
     if text is None:
@@ -80,6 +108,14 @@ def read_prompts(typed: Sequence[str], file: Path | None) -> list[str]:
     if not found:
         raise ValueError(f"--prompts {file} has no prompts: write one per line")
     return prompts + found
+
+
+def writable_file(file: Path) -> Path:
+    """The file's path, once it is known that it can be written."""
+    if file.is_dir():
+        raise ValueError(f"--out {file} is a folder: name a file in it")
+    writable_folder(file.parent)
+    return file
 
 
 def writable_folder(folder: Path) -> Path:

@@ -12,11 +12,13 @@ import torch
 
 from adaptive_diffusion.miniatures import miniatures
 
-__all__ = ["DTYPES", "SCHEDULERS", "load_pipeline"]
+__all__ = ["DTYPES", "SCHEDULERS", "load_pipeline", "make_scheduler"]
 
 DTYPES = ("float32", "float16", "bfloat16")
 
-SCHEDULERS: dict[str, tuple[str, dict[str, str]]] = {
+_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
@@ -32,6 +34,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, str]]] = {
     "lcm": ("LCMScheduler", {}),
     "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
     "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
+    "flow-dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", **_FLOW}),
+    "flow-unipc": ("UniPCMultistepScheduler", _FLOW),
 }
 """Short name: diffusers class and the settings that make it that solver."""
 
@@ -40,7 +44,11 @@ _LONGEST_REASON = 160  # characters of what the hub's client has to say
 
 
 def load_pipeline(
-    model: str, scheduler: str | None = None, device: str | None = None, dtype: str = "float32"
+    model: str,
+    scheduler: str | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    revision: str | None = None,
 ) -> Any:
     """A diffusers pipeline, ready to be called.
 
@@ -49,6 +57,7 @@ def load_pipeline(
         scheduler: a name of `SCHEDULERS`; the model's own by default.
         device: a torch device; a GPU where there is one, by default.
         dtype: a name of `DTYPES`.
+        revision: a branch, tag or commit of the hub's repository.
 
     Raises:
         ValueError: says which of them was wrong, and what there is. All but the scheduler's fit
@@ -59,9 +68,10 @@ def load_pipeline(
     if dtype not in DTYPES:
         raise ValueError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     place = _device(device)
-    pipe = _from_pretrained(_locate(model), model, getattr(torch, dtype))
+    pipe = _from_pretrained(_locate(model), model, getattr(torch, dtype), revision)
     if scheduler is not None:
-        _use_scheduler(pipe, scheduler)
+        pipe.scheduler = make_scheduler(pipe, scheduler)
+    _mend(pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(place)
 
@@ -103,14 +113,18 @@ def _locate(model: str) -> Path | str:
     return model
 
 
-def _from_pretrained(place: Path | str, model: str, dtype: torch.dtype) -> Any:
+def _from_pretrained(
+    place: Path | str, model: str, dtype: torch.dtype, revision: str | None
+) -> Any:
     import diffusers
     import transformers
 
     for library in (diffusers, transformers):
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
-    options = {"local_files_only": True} if isinstance(place, Path) else {}
+    options: dict[str, Any] = {"revision": revision}
+    if isinstance(place, Path):
+        options = {"local_files_only": True}
     try:
         with warnings.catch_warnings():  # torch_dtype has a new name, which 0.35 doesn't know
             warnings.simplefilter("ignore", FutureWarning)
@@ -124,7 +138,19 @@ def _from_pretrained(place: Path | str, model: str, dtype: torch.dtype) -> Any:
         ) from error
 
 
-def _use_scheduler(pipe: Any, name: str) -> None:
+def _mend(pipe: Any) -> None:
+    """Puts back what transformers 5 took from CLIP and `clip_skip` still asks for."""
+    encoder = getattr(pipe, "text_encoder", None)
+    if type(encoder).__name__ == "CLIPTextModel" and not hasattr(encoder, "text_model"):
+        object.__setattr__(encoder, "text_model", encoder)  # no submodule: it would contain itself
+
+
+def make_scheduler(pipe: Any, name: str) -> Any:
+    """A scheduler of that name for the pipeline's model.
+
+    Raises:
+        ValueError: if it would not solve the model's equation, or the pipeline can't drive it.
+    """
     import diffusers
 
     class_name, settings = SCHEDULERS[name]
@@ -139,9 +165,45 @@ def _use_scheduler(pipe: Any, name: str) -> None:
             f"{', '.join(fitting)}"
         )
     scheduler_class = getattr(diffusers, class_name)
-    if _passes_eta(pipe) and "eta" not in inspect.signature(scheduler_class.step).parameters:
+    if _passes_eta(pipe) and not _takes(scheduler_class.step, "eta"):
         raise ValueError(f"{type(pipe).__name__} works with the scheduler ddim only, not {name!r}")
-    pipe.scheduler = scheduler_class.from_config(present.config, **settings)
+    options = settings | _shift(present, scheduler_class)
+    scheduler = scheduler_class.from_config(present.config, **options)
+    _check_fit(pipe, present, scheduler, name)
+    return scheduler
+
+
+def _check_fit(pipe: Any, present: Any, scheduler: Any, name: str) -> None:
+    """Refuses what would run and make worse pictures, or fail in the midst of the call."""
+    reason = None
+    source = inspect.getsource(type(pipe))
+    scales_noise = "init_noise_sigma" in source or "add_noise" in source
+    if getattr(scheduler, "init_noise_sigma", 1.0) != 1.0 and not scales_noise:
+        reason = "the pipeline does not scale its noise for it"
+    elif not all(_takes(scheduler.set_timesteps, each) for each in _own_levels(source)):
+        reason = "the pipeline gives noise levels of its own, which it can't take"
+    elif present.config.get("snr_shift_scale", 1.0) != 1.0 and not _takes(
+        type(scheduler), "snr_shift_scale"
+    ):
+        reason = "the model's noise schedule is shifted, which it can't do"
+    if reason:
+        raise ValueError(f"scheduler {name!r} does not fit {type(pipe).__name__}: {reason}")
+
+
+def _own_levels(source: str) -> list[str]:
+    """What a pipeline gives its scheduler instead of leaving the noise levels to it."""
+    if "np.linspace(self.scheduler.config.num_train_timesteps" in source:  # CogView4
+        return ["timesteps", "sigmas"]
+    return ["sigmas"] if "sigmas = np.linspace" in source else []
+
+
+def _shift(present: Any, scheduler_class: type) -> dict[str, float]:
+    """A flow's shift, under the name that the other scheduler has for it."""
+    shift = present.config.get("shift", present.config.get("flow_shift"))
+    if shift is None or not _is_flow(present):
+        return {}
+    names = ("shift", "flow_shift")
+    return {name: shift for name in names if _takes(scheduler_class, name)}
 
 
 def _is_flow(scheduler: Any) -> bool:
@@ -151,5 +213,11 @@ def _is_flow(scheduler: Any) -> bool:
 
 def _passes_eta(pipe: Any) -> bool:
     """Whether the pipeline gives its scheduler a DDIM's η without asking if it takes one."""
-    takes_eta = "eta" in inspect.signature(type(pipe).__call__).parameters
-    return takes_eta and not hasattr(pipe, "prepare_extra_step_kwargs")
+    asks = "accepts_eta" in inspect.getsource(type(pipe).__call__)
+    return _takes(type(pipe).__call__, "eta") and not (
+        asks or hasattr(pipe, "prepare_extra_step_kwargs")
+    )
+
+
+def _takes(function: Any, parameter: str) -> bool:
+    return parameter in inspect.signature(function).parameters

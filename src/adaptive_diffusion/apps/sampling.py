@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,17 @@ __all__ = ["Batch", "Sample", "Sampler", "Settings"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture to make; `prompt` is None for an unconditional model."""
+    """One picture to make.
+
+    Attributes:
+        prompt: None for a model that takes none.
+        seed: of its noise.
+        arguments: call arguments of its own, such as a class label or a picture to begin with.
+    """
 
     prompt: str | None
     seed: int
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def label(self) -> str:
@@ -40,6 +47,8 @@ class Settings:
     steps: int = 50
     guidance: float | None = None
     size: tuple[int, int] | None = None  # width, height
+    frames: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class Batch:
     """What one call of the pipeline made.
 
     Attributes:
-        images: `(B, H, W, C)` floats from 0 to 1; None if they were not decoded.
+        images: `(B, H, W, C)` floats from 0 to 1, `(B, F, H, W, C)` for videos; None if they were
+            not decoded.
         masks: for every sample, which steps of the loop called the denoiser.
         seconds: wall-clock time from the first denoiser call to the end of the pipeline's call.
         notes: what the acceleration has to say, such as a batch that it decided as a whole.
@@ -62,18 +72,24 @@ class Batch:
 class Sampler:
     """A pipeline with settings; refuses what the pipeline can't take before it is called.
 
+    Args:
+        pipe: a diffusers pipeline.
+        settings: for all of its calls.
+        videos: whether the caller can deal with videos, too.
+
     Raises:
-        ValueError: if the pipeline makes no pictures from prompts or from nothing, or has no such
-            setting.
+        ValueError: if the pipeline makes no pictures, or has no such setting.
     """
 
-    def __init__(self, pipe: Any, settings: Settings) -> None:
+    def __init__(self, pipe: Any, settings: Settings, *, videos: bool = False) -> None:
         self.pipe = pipe
         self.settings = settings
+        self._dimensions = (4, 5) if videos else (4,)
         self._parameters = inspect.signature(type(pipe).__call__).parameters
         self._check("num_inference_steps", "--steps", settings.steps)
         self._check("guidance_scale", "--guidance", settings.guidance)
         self._check("height", "--size", settings.size)
+        self._check("num_frames", "the frames", settings.frames)
         self._check("generator", "--seed", True)
 
     @property
@@ -83,8 +99,9 @@ class Sampler:
 
     @property
     def times_loop_alone(self) -> bool:
-        """Whether `run(decode=False)` leaves the decoding out; pixel models have none."""
-        return getattr(self.pipe, "vae", None) is not None and "output_type" in self._parameters
+        """Whether `run(decode=False)` leaves the decoding out: pixel models have none, and some
+        pipelines always decode."""
+        return '"latent"' in inspect.getsource(type(self.pipe).__call__)
 
     def plan(self, prompts: Sequence[str], count: int, seed: int) -> list[Sample]:
         """The samples to make, `count` for every prompt, with consecutive seeds."""
@@ -121,7 +138,7 @@ class Sampler:
         if policy is None and on_step and "callback_on_step_end" in self._parameters:
             arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
         switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
-        with switch as run:
+        with switch as run, _seeded(samples[0].seed, self.pipe.device):
             with _first_denoiser_call(self.pipe, self._synchronize) as started:
                 result = self.pipe(**arguments)
             self._synchronize()
@@ -142,22 +159,27 @@ class Sampler:
         }
         if self.is_conditional:
             arguments["prompt"] = [sample.prompt for sample in samples]
-        else:
+        elif "batch_size" in self._parameters:
             arguments["batch_size"] = len(samples)
         if self.settings.guidance is not None:
             arguments["guidance_scale"] = self.settings.guidance
         if self.settings.size is not None:
             arguments["width"], arguments["height"] = self.settings.size
-        return arguments
+        if self.settings.frames is not None:
+            arguments["num_frames"] = self.settings.frames
+        own = {
+            name: [sample.arguments[name] for sample in samples] for name in samples[0].arguments
+        }
+        return arguments | dict(self.settings.arguments) | own
 
     def _check(self, parameter: str, option: str, value: object) -> None:
         if value is not None and parameter not in self._parameters:
             raise ValueError(f"{type(self.pipe).__name__} has no {parameter}: omit {option}")
 
     def _pictures(self, result: Any) -> np.ndarray:
-        images = getattr(result, "images", None)
+        images = getattr(result, "images", getattr(result, "frames", None))
         pictures = None if images is None else np.asarray(images, dtype=np.float32)
-        if pictures is None or pictures.ndim != 4:
+        if pictures is None or pictures.ndim not in self._dimensions:
             raise ValueError(
                 f"{type(self.pipe).__name__} makes no pictures: call it from Python, "
                 "after enable(pipe)"
@@ -173,6 +195,15 @@ class Sampler:
         kind = self.pipe.device.type
         if kind in ("cuda", "mps", "xpu"):
             getattr(torch, kind).synchronize()
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """For what a pipeline draws without the generators that it is given, such as the latents of a
+    picture to begin with."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -18,6 +18,10 @@ is still in the sample then (its share s, between one and zero): a denoiser take
 beside the noise, whether noise or error. The last factor stands for what the leading term of the
 error leaves out over a long way. Without it a sample that has not yet decided what to become, and
 so hardly changes, is skipped in its most important stretch.
+
+Two precautions come from the control of step sizes in solvers of differential equations: a
+constant that has grown since it was last measured is taken to grow by as much again, and a run of
+skips may be only a little longer than the one before it.
 """
 
 from __future__ import annotations
@@ -35,12 +39,14 @@ from adaptive_diffusion.policies.base import (
 
 __all__ = ["QUALITIES", "ErrorControlled"]
 
-QUALITIES = {"faithful": 0.005, "balanced": 0.01, "fast": 0.03}
+QUALITIES = {"faithful": 0.005, "balanced": 0.02, "fast": 0.08}
 """Tolerances by name."""
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
 _REACH = 0.1  # h: how far, in the share of noise, the leading term of the error holds
 _FLOOR = 0.05  # s_0: errors are never held against less noise than this
+_LONGER = 2  # skips that a run may have more than the one before it
+_STEEPEST = 4.0  # how much the constant may be taken to grow
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class ErrorControlled(Policy):
             `max_skip` below one.
     """
 
-    tolerance: float = 0.01
+    tolerance: float = QUALITIES["balanced"]
     max_skip: int = 6
 
     observes = "errors"
@@ -68,19 +74,39 @@ class ErrorControlled(Policy):
 
     def decide(self, trace: Trace) -> bool:
         computed = trace.computed
-        if len(computed) < _WARM_UP or trace.is_last or trace.skips >= self.max_skip:
+        if len(computed) < _WARM_UP or trace.is_last or trace.skips >= self._longest(computed):
             return True
         at = trace.schedule.coordinates
-        *before, latest = computed
-        measured_nodes = [at[step] for step in before[-trace.nodes :]]
-        constant = trace.errors[latest] / growth(measured_nodes, at[latest])
-        nodes = [at[step] for step in computed[-trace.nodes :]]
+        latest, nodes = computed[-1], [at[step] for step in computed[-trace.nodes :]]
+        constant = _expected_constant(trace, computed)
         error = sum(
             constant * growth(nodes, at[step]) * _weight(trace.schedule, latest, step)
             for step in range(latest + 1, trace.step + 1)
         )
         # written so that an error that is not a number means: compute
         return not error < self.tolerance
+
+    def _longest(self, computed: list[int]) -> int:
+        """How many steps in a row may now be skipped."""
+        before = computed[-1] - computed[-2] - 1
+        return min(self.max_skip, max(before, 1) + _LONGER)
+
+
+def _expected_constant(trace: Trace, computed: list[int]) -> float:
+    """The latest constant of the error; larger where it has grown since the one before."""
+    latest = _constant(trace, computed)
+    before = _constant(trace, computed[:-1]) if len(computed) > _WARM_UP else latest
+    if latest > before:
+        return latest * min(latest / before, _STEEPEST) if before else latest * _STEEPEST
+    return latest
+
+
+def _constant(trace: Trace, computed: list[int]) -> float:
+    """What the error measured at the last of these steps says, whatever the way to it."""
+    *before, step = computed
+    at = trace.schedule.coordinates
+    nodes = [at[node] for node in before[-trace.nodes :]]
+    return trace.errors[step] / growth(nodes, at[step])
 
 
 def _weight(schedule: NoiseSchedule, latest: int, step: int) -> float:

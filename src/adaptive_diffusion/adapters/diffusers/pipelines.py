@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,17 +20,34 @@ from adaptive_diffusion.errors import NoReportError, StepsError
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report
 
-__all__ = ["Setting", "disable", "enable", "report", "setting_of"]
+__all__ = [
+    "Setting",
+    "asked_steps",
+    "disable",
+    "enable",
+    "far_in_steps",
+    "report",
+    "setting_of",
+]
 
 _STEPS = "num_inference_steps"
+_FAR = 1.5
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How an enabled pipeline runs: its policy, and who is told of every step."""
+    """How an enabled pipeline runs.
+
+    Attributes:
+        policy: decides when the denoiser is called.
+        on_step: told of every step.
+        calibrated_steps: the fewest and the most steps that the policy was calibrated on, if it
+            was: a call far from them warns.
+    """
 
     policy: Policy
     on_step: StepCallback | None = None
+    calibrated_steps: tuple[int, int] | None = None
 
 
 _settings: WeakKeyDictionary[Any, Setting] = WeakKeyDictionary()
@@ -77,6 +95,22 @@ def report(pipeline: Any) -> Report:
         ) from None
 
 
+def asked_steps(pipeline_class: Any, *args: Any, **kwargs: Any) -> Any:
+    """How many steps a call with these arguments asks for, None if that is not told."""
+    bound = inspect.signature(pipeline_class.__call__).bind_partial(None, *args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments.get(_STEPS)
+
+
+def far_in_steps(asked: int, calibrated: tuple[int, int]) -> str:
+    """What to say of a call whose number of steps is far from the calibrated; empty if it isn't."""
+    fewest, most = calibrated
+    if fewest / _FAR <= asked <= most * _FAR:
+        return ""
+    span = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"the call has {asked} steps, and the profile was calibrated with {span}"
+
+
 def forget_report(pipeline: Any) -> None:
     """From now on, a report is one of a later call."""
     _reports.pop(pipeline, None)
@@ -84,14 +118,16 @@ def forget_report(pipeline: Any) -> None:
 
 @functools.cache
 def _accelerated(cls: Any) -> Any:
-    signature = inspect.signature(cls.__call__)
-
     def call_through(self: Any, *args: Any, **kwargs: Any) -> Any:
         setting = _settings.get(self)
         if setting is None:  # a copy of an enabled pipeline
             return cls.__call__(self, *args, **kwargs)
-        if signature.bind_partial(self, *args, **kwargs).arguments.get(_STEPS) == 0:
+        steps = asked_steps(cls, *args, **kwargs)
+        if steps == 0:
             raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
+        calibrated = setting.calibrated_steps
+        if calibrated and isinstance(steps, int) and (line := far_in_steps(steps, calibrated)):
+            warnings.warn(line, stacklevel=2)
         modules = denoisers(self)
         generation = Generation(setting.policy, modules, setting.on_step)
         with intercept(generation, modules, schedulers(self)):

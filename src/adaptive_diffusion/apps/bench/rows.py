@@ -1,0 +1,153 @@
+"""The ways to make a cell's pictures: one row each, in families that differ in a setting.
+
+Rows of a family trade fidelity for speed by one setting. Only the families' curves can be compared:
+a single row says little about a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from adaptive_diffusion.apps.loading import SCHEDULERS, make_scheduler
+from adaptive_diffusion.policies import ErrorControlled, FixedSchedule, Policy, ThirdOrder
+
+if TYPE_CHECKING:
+    from adaptive_diffusion.apps.bench.rivals import Rival
+
+__all__ = ["FULL", "OURS", "OUR_DEFAULT", "PAPER", "Row", "all_rows", "select"]
+
+OURS = "ours"
+PAPER = "paper's rule"
+
+_FEWER = (1.5, 2, 2.5, 3, 4, 5)
+_EVERY = (2, 3, 4)
+_TOLERANCES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+_THRESHOLDS = {4: (0.003, 0.01, 0.03, 0.1, 0.3), 2: (0.03, 0.1, 0.3), 6: (0.03, 0.1, 0.3)}
+_OTHER_SOLVERS = {"DPM-Solver++": ("dpm++", "flow-dpm++"), "UniPC": ("unipc", "flow-unipc")}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to make the pictures; what is None is as in the full run.
+
+    Attributes:
+        name: unlike all others of the cell.
+        family: what it is compared as.
+        steps: how many are asked of the scheduler.
+        scheduler: a name of `SCHEDULERS`.
+        policy: makes the policy for a loop of a given length.
+        rival: another method of acceleration.
+    """
+
+    name: str
+    family: str
+    steps: int | None = None
+    scheduler: str | None = None
+    policy: Callable[[int], Policy] | None = None
+    rival: Rival | None = None
+
+
+FULL = Row("full run", "full run")
+
+
+def _ours(tolerance: float) -> Row:
+    policy = ErrorControlled(tolerance)
+    return Row(f"{OURS} {tolerance:g}", OURS, policy=lambda _: policy)
+
+
+OUR_DEFAULT = _ours(ErrorControlled().tolerance).name
+
+
+def all_rows(pipe: Any, steps: int) -> tuple[list[Row], list[str]]:
+    """Every row that fits the pipeline with its present scheduler, the full run first.
+
+    Also says which rivals do not fit it, and why.
+    """
+    from adaptive_diffusion.apps.bench.rivals import rivals_for
+
+    rivals = [(rival, rival.reason_against(pipe)) for rival in rivals_for(pipe)]
+    rows = [
+        FULL,
+        *_fewer_steps(steps),
+        *_other_solvers(pipe, steps),
+        *_every_kth(),
+        *_papers_rule(),
+        *(Row(each.name, each.family, rival=each) for each, reason in rivals if not reason),
+        *map(_ours, _TOLERANCES),
+    ]
+    return rows, _left_out(rivals)
+
+
+def _left_out(rivals: Iterable[tuple[Rival, str | None]]) -> list[str]:
+    """For every reason, the families that it holds against."""
+    families: dict[str, list[str]] = {}
+    for rival, reason in rivals:
+        if reason and rival.family not in families.setdefault(reason, []):
+            families[reason].append(rival.family)
+    return [f"{', '.join(names)} left out: {reason}" for reason, names in families.items()]
+
+
+def select(rows: Iterable[Row], patterns: Sequence[str]) -> list[Row]:
+    """The full run, and the rows whose family or name is wanted."""
+    return [
+        row
+        for row in rows
+        if row is FULL
+        or any(row.family == each or fnmatchcase(row.name, each) for each in patterns)
+    ]
+
+
+def _counts(steps: int) -> list[int]:
+    return sorted({max(1, round(steps / ratio)) for ratio in _FEWER} - {steps}, reverse=True)
+
+
+def _fewer_steps(steps: int) -> Iterator[Row]:
+    for fewer in _counts(steps):
+        yield Row(f"fewer steps {fewer}", "fewer steps", steps=fewer)
+
+
+def _other_solvers(pipe: Any, steps: int) -> Iterator[Row]:
+    """Fewer steps of the solvers that were made for few steps, unless the cell has them already."""
+    for family, names in _OTHER_SOLVERS.items():
+        for name in names:
+            if _is_another(pipe, name):
+                for fewer in _counts(steps):
+                    yield Row(f"{family} {fewer}", family, steps=fewer, scheduler=name)
+
+
+def _is_another(pipe: Any, name: str) -> bool:
+    try:
+        scheduler = make_scheduler(pipe, name)
+    except ValueError:
+        return False
+    kind = "algorithm_type"
+    same_class = type(pipe.scheduler).__name__ == SCHEDULERS[name][0]
+    return not same_class or pipe.scheduler.config.get(kind) != scheduler.config.get(kind)
+
+
+def _every_kth() -> Iterator[Row]:
+    for family, forecasts in (("every k-th: reuse", False), ("every k-th: forecast", True)):
+        for every in _EVERY:
+            yield Row(f"{family} k={every}", family, policy=_mask(every, forecasts))
+
+
+def _mask(every: int, forecasts: bool) -> Callable[[int], Policy]:
+    def policy(length: int) -> Policy:
+        mask = [step % every == 0 or step == length - 1 for step in range(length)]
+        return FixedSchedule(mask, extrapolates=forecasts, backfill=False)
+
+    return policy
+
+
+def _papers_rule() -> Iterator[Row]:
+    for max_skip, thresholds in _THRESHOLDS.items():
+        for threshold in thresholds:
+            yield _paper_row(ThirdOrder(threshold, max_skip))
+
+
+def _paper_row(policy: ThirdOrder) -> Row:
+    name = f"{PAPER} {policy.threshold:g} (at most {policy.max_skip})"
+    return Row(name, PAPER, policy=lambda _: policy)

@@ -1,0 +1,130 @@
+"""`adaptive-diffusion calibrate`, and what it writes in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from adaptive_diffusion import Profile
+from adaptive_diffusion.apps import loading
+from adaptive_diffusion.miniatures import miniatures
+from adaptive_diffusion.policies.error_controlled import QUALITIES
+
+needs_digits = pytest.mark.skipif("digits" not in miniatures(), reason="it is not at hand")
+PROMPTS = ("a red apple", "a tiger", "a boat", "a castle")
+
+
+@pytest.fixture
+def profile(cli, tmp_path) -> Path:
+    file = tmp_path / "new" / "profile.json"
+    done = cli(
+        *("calibrate", "--model", "digits", "--count", 4, "--steps", 12),
+        *("--budget-nfe", 9, "--seed", 5, "--out", file),
+    )
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [str(Profile.load(file)), str(file)]
+    return file
+
+
+@needs_digits
+def test_a_profile_is_written_and_used(cli, profile, tmp_path):
+    found = Profile.load(profile)
+    assert found.model.startswith("DDIMPipeline, UNet2DModel, ")
+    assert found.steps == (12, 12)
+    assert str(found.goal) == "9 evaluations"
+    assert (found.evidence.fitting, found.evidence.held_out) == (2, 2)
+
+    options = ("--model", "digits", "--out", tmp_path / "out", "--profile", profile)
+    done = cli("generate", *options, "--steps", 12)
+    assert done.code == 0
+    assert "note:" not in done.out
+    policy = Image.open(tmp_path / "out" / "sample-0.png").text["policy"]
+    assert f"tolerance={found.tolerance}" in policy
+    done = cli("generate", *options, "--steps", 30)
+    assert "note: the call has 30 steps, and the profile was calibrated with 12" in done.out
+
+
+@needs_digits
+def test_compare_says_what_the_profile_is_of_another(cli, model, profile, tmp_path):
+    done = cli(
+        *("compare", "x", "--model", model, "--size", 32, "--steps", 12, "--profile", profile),
+        *("--repeats", 1, "--no-baselines", "--out", tmp_path),
+    )
+    assert done.code == 0
+    assert "note: the model is StableDiffusionPipeline, " in done.out
+
+
+def test_prompts_guidance_and_size_reach_the_pipeline(cli, model, tmp_path):
+    file = tmp_path / "profile.json"
+    done = cli(
+        *("calibrate", *PROMPTS, "--model", model, "--steps", 6, "--size", 32, "--guidance", 2),
+        *("--scheduler", "euler", "--budget-nfe", 6, "--out", file),
+    )
+    assert done.code == 0, done.err
+    assert Profile.load(file).scheduler == "EulerDiscreteScheduler, epsilon"
+    assert Profile.load(file).evidence.ssim_mean is not None
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_quality_is_a_tolerance_by_name(cli, model, tmp_path, quality):
+    options = ("--model", model, "--size", 32, "--steps", 6, "--out", tmp_path)
+    assert cli("generate", "x", *options, "--quality", quality).code == 0
+    policy = Image.open(tmp_path / "x-0.png").text["policy"]
+    assert policy.startswith(f"ErrorControlled(tolerance={QUALITIES[quality]}")
+
+
+# Errors ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_loading(monkeypatch):
+    """Makes sure that an error comes before the work."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(loading, "_from_pretrained", refuse)
+
+
+@pytest.mark.usefixtures("no_loading")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "give one of target_psnr, target_ssim and budget_nfe"),
+        (("--target-psnr", 35, "--target-ssim", 0.9), "give one of target_psnr"),
+        (("--target-psnr", -1), "target_psnr must be between 0 and 100 dB"),
+        (("--target-psnr", 35, "--prompts", "nowhere.txt"), "nowhere.txt can't be read"),
+        (("--target-psnr", 35, "--scheduler", "magic"), "no scheduler 'magic'"),
+        (("--target-psnr", 35, "--out", "."), "--out . is a folder: name a file in it"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_found_before_the_model_is_loaded(cli, tmp_path, options, words):
+    out = () if "--out" in options else ("--out", tmp_path / "profile.json")
+    assert words in cli("calibrate", "x", *options, *out).error
+
+
+@pytest.mark.usefixtures("no_loading")
+@pytest.mark.parametrize("command", ["generate", "compare"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--quality", "best"), "no quality 'best': choose from faithful, balanced, fast"),
+        (("--quality", "fast", "--tolerance", 0.1), "give one of --tolerance, --quality"),
+        (("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
+    ],
+    ids=str,
+)
+def test_bad_choices_are_found_before_the_model_is_loaded(cli, tmp_path, command, options, words):
+    assert words in cli(command, "x", *options, "--out", tmp_path).error
+
+
+def test_too_few_samples(cli, model, tmp_path):
+    done = cli(
+        *("calibrate", "x", "--model", model, "--target-psnr", 35),
+        *("--out", tmp_path / "profile.json"),
+    )
+    assert "1 samples are too few" in done.error
+    assert not (tmp_path / "profile.json").exists()

@@ -1,0 +1,49 @@
+"""Which schedulers fit a pipeline, and what is put right when one is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from adaptive_diffusion.apps import loading
+from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "scheduler", "words"),
+    [
+        ("dit", "euler", "does not scale its noise"),
+        ("flux", "flow-dpm++", "noise levels of its own"),
+        ("cogvideox", "ddim", "noise schedule is shifted"),
+        ("ddim", "euler", "works with the scheduler ddim only"),
+        ("sd3", "euler", "this is a flow-matching model"),
+    ],
+)
+def test_what_would_make_worse_pictures_is_refused(tiny, pipeline, scheduler, words):
+    with pytest.raises(ValueError, match=words):
+        make_scheduler(tiny(pipeline), scheduler)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "scheduler"),
+    [
+        ("dit", "dpm++"),
+        ("ldm", "dpm++"),
+        ("img2img", "euler"),
+        ("flux", "flow-unipc"),
+        ("qwen_image", "flow-unipc"),
+    ],
+)
+def test_what_fits_is_made(tiny, pipeline, scheduler):
+    made = make_scheduler(tiny(pipeline), scheduler)
+    assert type(made).__name__ == loading.SCHEDULERS[scheduler][0]
+
+
+def test_a_flow_keeps_its_shift_under_another_name(tiny):
+    assert make_scheduler(tiny("wan"), "flow-euler").config.shift == 3
+    assert make_scheduler(tiny("sd3"), "flow-unipc").config.flow_shift == 3
+
+
+def test_clip_skip_works_with_every_transformers(tiny, monkeypatch, model):
+    monkeypatch.setattr(loading, "_from_pretrained", lambda *_: tiny("sd15"))
+    pipe = load_pipeline(str(model), device="cpu")
+    pipe("x", num_inference_steps=1, clip_skip=1, output_type="latent", height=32, width=32)

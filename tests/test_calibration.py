@@ -1,0 +1,232 @@
+"""Calibration: the loosest tolerance that keeps a promise, found in few runs."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toy_pipeline import ToyEmbeddingPipeline, ToyPipeline, ToyTinyPipeline, ToyVideoPipeline
+
+import adaptive_diffusion as ad
+from adaptive_diffusion.miniatures import miniatures
+
+PROMPTS = [f"{colour} {thing}" for colour in ("a red", "a dark") for thing in ("fox", "lighthouse")]
+
+
+def calibrate(pipe: Any = None, prompts: Any = PROMPTS, **options: Any) -> ad.Profile:
+    return ad.calibrate(ToyPipeline() if pipe is None else pipe, prompts, **options)
+
+
+def picture(pipe: Any, seed: int, **call: Any) -> Tensor:
+    """Of one sample, `(1, C, H, W)`."""
+    generator = torch.Generator().manual_seed(seed)
+    images = pipe(generator=generator, output_type="np", **call).images
+    return torch.as_tensor(images).movedim(-1, 1)
+
+
+def unseen(pipe: Any, profile: ad.Profile, calls: list[dict[str, Any]]) -> list[float]:
+    """The PSNR of samples that the calibration had nothing to do with, worst first."""
+    found = []
+    for seed, call in enumerate(calls, start=10_000):
+        full = picture(pipe, seed, **call)
+        with ad.accelerate(pipe, profile=profile):
+            found.append(float(ad.psnr(picture(pipe, seed, **call), full).clamp(max=100)))
+    return sorted(found)
+
+
+# Goals -----------------------------------------------------------------------------------------
+
+
+def test_a_target_is_reached_on_the_samples_held_out_and_on_others() -> None:
+    profile = calibrate(target_psnr=50)
+    assert (profile.evidence.fitting, profile.evidence.held_out) == (2, 2)
+    assert profile.evidence.psnr_mean >= 50
+    assert profile.evidence.psnr_worst_tenth >= 47
+    assert 1 < profile.evidence.speedup == pytest.approx(30 / profile.evidence.nfe)
+    assert profile.steps == (30, 30)
+    others = unseen(ToyPipeline(), profile, [{"prompt": word} for word in ("owl", "a big castle")])
+    assert fmean(others) >= 49
+
+
+def test_a_higher_target_is_no_looser() -> None:
+    tight, loose = (calibrate(target_psnr=target) for target in (50, 40))
+    assert tight.tolerance < loose.tolerance
+    assert tight.evidence.nfe > loose.evidence.nfe
+    assert tight.evidence.psnr_mean > loose.evidence.psnr_mean
+
+
+def test_more_samples_need_less_safety() -> None:
+    few, many = (calibrate(prompts=PROMPTS * times, target_psnr=50) for times in (1, 4))
+    assert few.tolerance <= many.tolerance
+
+
+def test_a_similarity_can_be_the_target() -> None:
+    profile = calibrate(target_ssim=0.99)
+    assert profile.goal == ad.profile.Goal("ssim", 0.99)
+    assert profile.evidence.ssim_mean is not None
+    assert 0.99 <= profile.evidence.ssim_mean < 1
+
+
+def test_a_budget_is_kept_by_the_tightest_tolerance() -> None:
+    profile = calibrate(budget_nfe=14)
+    assert 12 < profile.evidence.nfe < 16  # of the samples held out; 14 at most of the others
+    wider = calibrate(budget_nfe=20)
+    assert wider.tolerance < profile.tolerance
+    assert wider.evidence.psnr_mean > profile.evidence.psnr_mean
+
+
+def test_a_video_counts_with_its_frames() -> None:
+    pictures, videos = (
+        calibrate(kind(), target_psnr=50) for kind in (ToyPipeline, ToyVideoPipeline)
+    )
+    # a frame of half the brightness has half the error: 6 dB more, 3 in the mean of both
+    assert videos.evidence.psnr_mean >= 50
+    assert videos.tolerance >= pictures.tolerance
+    assert videos.model != pictures.model
+
+
+@pytest.mark.parametrize(
+    ("goal", "words"),
+    [
+        ({"target_psnr": 99}, "a PSNR of 99 dB is not reached: at the tightest tolerance, 0.0005"),
+        ({"target_ssim": 1 - 1e-9}, "ask for less, or give more samples or steps"),
+        ({"budget_nfe": 3}, "3 evaluations are too few: at the loosest tolerance, 0.512"),
+    ],
+    ids=["psnr", "ssim", "budget"],
+)
+def test_what_is_out_of_reach_is_an_error(goal: dict[str, float], words: str) -> None:
+    with pytest.raises(ad.CalibrationError, match=words):
+        calibrate(**goal)
+
+
+# Runs ------------------------------------------------------------------------------------------
+
+
+def test_it_takes_few_runs_and_tells_of_each() -> None:
+    pipe, told = ToyPipeline(), []
+    calibrate(pipe, target_psnr=50, notify=told.append)
+    assert pipe.calls == len(told)
+    assert pipe.calls <= 4 + 2 * 5 + 2 * 3  # full, bisection, held out
+    assert told[0] == "full run 1 of 4"
+    assert told[-1].startswith("tolerance 0.")
+
+
+def test_it_is_repeatable_and_the_seed_matters() -> None:
+    first, again, other = (calibrate(budget_nfe=14, seed=seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first.evidence != other.evidence
+
+
+def test_an_enabled_pipeline_is_calibrated_against_its_full_runs() -> None:
+    pipe = ToyPipeline()
+    ad.enable(pipe, ad.ThirdOrder(0.5))
+    assert calibrate(pipe, target_psnr=50) == calibrate(target_psnr=50)
+    picture(pipe, 0, prompt="owl")
+    assert ad.report(pipe).policy == ad.ThirdOrder(0.5)
+
+
+def test_the_setting_comes_back_after_an_error_and_a_plain_pipeline_stays_plain() -> None:
+    pipe = ToyPipeline()
+    with pytest.raises(ad.CalibrationError):
+        calibrate(pipe, budget_nfe=3)
+    assert type(pipe) is ToyPipeline
+    ad.enable(pipe, tolerance=0.2)
+    with pytest.raises(ad.CalibrationError):
+        calibrate(pipe, budget_nfe=3)
+    picture(pipe, 0, prompt="owl")
+    assert ad.report(pipe).policy == ad.ErrorControlled(0.2)
+
+
+# Errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "give one of target_psnr, target_ssim and budget_nfe"),
+        ({"target_psnr": 35, "budget_nfe": 20}, "give one of"),
+        ({"target_psnr": 0}, "between 0 and 100 dB, such as 35, not 0"),
+        ({"target_psnr": float("nan")}, "between 0 and 100"),
+        ({"target_psnr": "35"}, "between 0 and 100"),
+        ({"target_ssim": 1}, "target_ssim must be between 0 and 1"),
+        ({"budget_nfe": -1}, "budget_nfe must be a number of evaluations"),
+        ({"target_psnr": 35, "prompts": "owl"}, "must be a list of texts"),
+        ({"target_psnr": 35, "prompts": [1, 2, 3, 4]}, "must be a list of texts"),
+        ({"target_psnr": 35, "prompts": ["owl"]}, "1 samples are too few: give at least 4"),
+        ({"target_psnr": 35, "prompts": 4}, "ToyPipeline draws what a prompt says: give a list"),
+        ({"target_psnr": 35, "generator": None}, "generator is set by calibrate: leave it out"),
+        (
+            {"target_psnr": 35, "colour": "red"},
+            "can't be called so: got an unexpected",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_found_before_any_run(options: dict[str, Any], words: str) -> None:
+    pipe = ToyPipeline()
+    goal = (
+        {}
+        if any(name in options for name in ("target_ssim", "budget_nfe"))
+        else {"target_psnr": 35}
+    )
+    with pytest.raises(ad.CalibrationError, match=words):
+        calibrate(pipe, **(goal | options if options else {}))
+    assert pipe.calls == 0
+
+
+def test_a_pipeline_that_makes_no_pictures_is_refused() -> None:
+    with pytest.raises(ad.CalibrationError, match="makes neither pictures nor videos"):
+        calibrate(ToyEmbeddingPipeline(), target_psnr=35)
+
+
+def test_small_pictures_have_no_similarity() -> None:
+    pipe = ToyTinyPipeline()
+    with pytest.raises(ad.CalibrationError, match="16x4 pixels are too small for an SSIM"):
+        calibrate(pipe, target_ssim=0.9)
+    assert pipe.calls == 1
+    assert calibrate(pipe, target_psnr=50).evidence.ssim_mean is None
+
+
+def test_what_is_no_pipeline_is_refused() -> None:
+    with pytest.raises(ad.UnsupportedPipelineError, match="is not a diffusers pipeline"):
+        calibrate(object(), target_psnr=35)
+
+
+# Miniatures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits", "emoji"])
+def test_35_db_hold_on_samples_not_seen(name: str) -> None:
+    if name not in miniatures():
+        pytest.skip("the miniature is not at hand")
+    pipe = ad.load_miniature(name)
+    pipe.set_progress_bar_config(disable=True)
+    call: dict[str, Any] = {"num_inference_steps": 50}
+    calls: list[dict[str, Any]]
+    if name == "emoji":
+        call["guidance_scale"] = 3.0
+        calls = [call | {"prompt": f"a {thing}"} for thing in UNSEEN]
+        profile = ad.calibrate(pipe, SEEN, target_psnr=35, **call)
+    else:
+        calls = [call] * 32
+        profile = ad.calibrate(pipe, 16, target_psnr=35, **call)
+    found = unseen(pipe, profile, calls)
+    assert fmean(found) >= 34
+    assert fmean(found[: len(found) // 10]) > 32
+
+
+SEEN = [
+    *("a red apple", "a tiger face", "a banana", "a sunflower", "a penguin", "a slice of pizza"),
+    *("a spouting whale", "a cherry blossom", "a hot dog", "a lady beetle", "a pineapple"),
+    *("an owl", "a mushroom", "a frog", "a doughnut", "a cactus"),
+]
+UNSEEN = (
+    *("dog face", "cat face", "lemon", "tangerine", "strawberry", "peach", "cookie", "teapot"),
+    *("fish", "snail", "honeybee", "rabbit face", "panda face", "koala", "rose", "tulip"),
+    *("hamburger", "taco", "burrito", "lollipop", "honey pot", "beer mug", "wine glass", "camel"),
+    *("octopus", "turtle", "rooster", "horse face", "bear face", "dolphin", "kiwifruit", "carrot"),
+)
