@@ -86,7 +86,7 @@ def test_the_error_of_a_sample_decides_its_plan(tiny: Tiny) -> None:
     """Ours gives samples of one batch different plans, and keeps them."""
     pipe, inputs = tiny("sd15"), TINY_PIPELINES["sd15"].inputs(4)
     different = 0
-    for tolerance in (0.01, 0.02, 0.03, 0.04):
+    for tolerance in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5):
         ad.enable(pipe, tolerance=tolerance)
         run(pipe, inputs, steps=12)
         masks = ad.report(pipe).mask
@@ -132,7 +132,7 @@ def test_where_rows_can_not_be_told_apart_the_report_says_so(name: str, tiny: Ti
 def test_several_images_per_prompt_are_samples_too(tiny: Tiny) -> None:
     pipe = tiny("sd15")
     inputs = {"num_images_per_prompt": 2, "generator": [torch.Generator().manual_seed(0)] * 4}
-    ad.enable(pipe, tolerance=0.03)
+    ad.enable(pipe, tolerance=1.0)
     run(pipe, TINY_PIPELINES["sd15"].inputs(2), **inputs)
     assert len(ad.report(pipe).mask) == 4
 

@@ -152,7 +152,7 @@ def test_an_extra_branch_that_comes_and_goes_is_called(tiny: Tiny) -> None:
     calls.clear()
     with ad.accelerate(pipe, tolerance=0) as accelerated:
         assert torch.equal(generate(pipe, steps=12, **guidance), plain)
-    with ad.accelerate(pipe, tolerance=0.1) as accelerated:
+    with ad.accelerate(pipe, tolerance=3.0) as accelerated:
         skipped = generate(pipe, steps=12, **guidance)
     assert accelerated.report.nfe[0] < 12
     assert relative_difference(skipped, plain) < 0.3
