@@ -12,6 +12,7 @@ from adaptive_diffusion.apps.bench.prompts import Prompt, prompts_for
 from adaptive_diffusion.apps.bench.rows import FULL, select
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Prompts, load_suite, suites
 from adaptive_diffusion.apps.loading import DTYPES, SCHEDULERS
+from adaptive_diffusion.miniatures import miniatures
 
 MINIMAL = 'description = "Mine"\nmodels = ["digits"]\nsteps = [6]\n'
 
@@ -23,7 +24,7 @@ def test_every_suite_of_the_package_is_valid(name):
     assert set(suite.schedulers) <= {"own", *SCHEDULERS}
     assert suite.rows == ("*",)
     for model in suite.models:
-        assert model.name == ALL_MINIATURES or model.name.count("/") == 1
+        assert model.name in (ALL_MINIATURES, *miniatures()) or model.name.count("/") == 1
         assert model.dtype in DTYPES
     has_prompts = suite.prompts.texts or suite.prompts.origin or "class_labels" in suite.per_sample
     assert has_prompts

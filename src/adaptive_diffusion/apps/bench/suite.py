@@ -189,9 +189,14 @@ def _model(key: str, value: Any) -> Model:
     return Model(**{name: readers[name](f"models.{name}", entries[name]) for name in entries})
 
 
+def _prompt(key: str, value: Any) -> str:
+    """Any text: an empty prompt leaves everything to the seed."""
+    return _word(key, value) if value != "" else ""
+
+
 def _prompts(key: str, value: Any) -> Prompts:
     if isinstance(value, list):
-        return Prompts(texts=_several(_word)(key, value))
+        return Prompts(texts=_several(_prompt)(key, value))
     readers = {"file": _word, "origin": _word}
     entries = _table(key, value)
     _check_keys("prompts.", entries, readers)

@@ -1,0 +1,60 @@
+"""The GPU benchmark runs at tiny size, and writes what it promises."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", PATH)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_measures_a_unet_and_a_transformer(gpu, tmp_path, capsys):
+    out = tmp_path / "gpu.json"
+    words = "--scale tiny --no-compile --repeats 1 --models sd15 flux --out".split()
+    gpu.main([*words, str(out)])
+    result = json.loads(out.read_text())
+    assert result["device"]
+    assert {"torch", "diffusers", "adaptive_diffusion"} <= result["versions"].keys()
+    for name, dtype in (("sd15", "torch.float16"), ("flux", "torch.bfloat16")):
+        model = result["models"][name]
+        assert model["dtype"] == dtype
+        assert "compiled" not in model
+        runs = model["eager"]["runs"]
+        assert {loop: run["nfe"] for loop, run in runs.items() if loop != "error_controlled"} == {
+            "plain": 12,
+            "skips_nothing": 12,
+            "every_2nd": 6,
+            "every_4th": 3,
+        }
+        assert runs["every_4th"]["us_per_skipped_step"] is not None
+        assert runs["skips_nothing"]["overhead_percent"] is not None
+        assert not any(runs["plain"]["extra_synchronizations"].values())
+        for run in runs.values():
+            assert len(run["seconds"]) == 1
+            assert {"wall_clock_speedup", "ratio", "peak_memory_mib"} <= run.keys()
+            assert run["finite"]
+    assert "| flux eager | every_2nd |" in capsys.readouterr().out
+
+
+def test_a_failure_is_recorded(gpu, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(gpu, "measure", fail)
+    out = tmp_path / "gpu.json"
+    gpu.main(["--scale", "tiny", "--no-compile", "--models", "wan", "--out", str(out)])
+    assert json.loads(out.read_text())["models"]["wan"]["eager"]["error"].endswith("out of memory")
+    assert "out of memory" in capsys.readouterr().out
