@@ -8,9 +8,9 @@ VAE, and called with random embeddings; nothing is downloaded. Plain loops alter
 accelerated ones, which skip by a fixed mask, by error control, or not at all.
 
 `ratio`, the wall-clock speed-up over that in NFE (denoiser evaluations), should be 0.97 or more;
-what is missing is bookkeeping. Three repeats, and warm-ups and profiles of 12 steps, are to keep
-all four models below eight minutes on an H100 without torch.compile. On a random network, error
-control shows what its decisions cost, not how many calls it saves.
+what is missing is bookkeeping. Three repeats, and warm-ups and profiles of 8 steps, should keep
+all models below eight minutes on an H100 without torch.compile (expected, not yet measured). On a
+random network, error control shows what its decisions cost, not how many calls it saves.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
@@ -37,7 +38,13 @@ from adaptive_diffusion.apps.environment import describe_device, versions
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SYNCHRONIZING = ("cudaStreamSynchronize", "aten::item", "aten::_local_scalar_dense")
-SHORT = 12  # steps of the loops that warm up, of those that are profiled, and at tiny scale
+PARTS = {"vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"}
+PARTS |= {"safety_checker", "feature_extractor"}
+COLUMNS = {"median_seconds": ".3f", "nfe": "d", "nfe_speedup": ".2f", "wall_clock_speedup": ".2f"}
+COLUMNS |= {"ratio": ".3f", "us_per_step": ".0f", "us_per_skipped_step": ".0f"}
+COLUMNS |= {"overhead_percent": ".1f", "peak_memory_mib": ".0f"}
+PROFILED = ("plain", "every_4th", "error_controlled")
+SHORT = 8  # steps of the loops that warm up, of those that are profiled, and at tiny scale
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,7 @@ MODELS = {
         "StableDiffusionPipeline", "UNet2DConditionModel", "DDIMScheduler", torch.float16,
         BETAS | {"clip_sample": False, "set_alpha_to_one": False},
         {"cross_attention_dim": 768, "attention_head_dim": 8},
-        {"prompt_embeds": (1, 77, 768)},
-        {"height": 512, "width": 512, "guidance_scale": 7.5}),
+        {"prompt_embeds": (1, 77, 768)}, {"height": 512, "width": 512, "guidance_scale": 7.5}),
     "sdxl": Model(
         "StableDiffusionXLPipeline", "UNet2DConditionModel", "EulerDiscreteScheduler",
         torch.float16, BETAS | {"timestep_spacing": "leading"}, {
@@ -93,12 +99,13 @@ MODELS = {
         {"prompt_embeds": (1, 512, 4096)},
         {"height": 480, "width": 832, "num_frames": 33, "guidance_scale": 5.0}),
 }
-TINY_UNET = {"layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 16}
+TINY_UNET = {
+    "layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2,
+    "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 16,
+    "transformer_layers_per_block": 1}
 TINY: dict[str, dict[str, Any]] = {  # what the configurations change to
-    "sd15": TINY_UNET | {"block_out_channels": (8,) * 4, "attention_head_dim": 2},
-    "sdxl": TINY_UNET | {
-        "block_out_channels": (8,) * 3, "attention_head_dim": 2, "transformer_layers_per_block": 1,
-        "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 16},
+    "sd15": TINY_UNET | {"block_out_channels": (8,) * 4},
+    "sdxl": TINY_UNET | {"block_out_channels": (8,) * 3},
     "flux": {
         "num_layers": 1, "num_single_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16,
         "axes_dims_rope": (4, 4, 8), "joint_attention_dim": 16, "pooled_projection_dim": 16},
@@ -118,9 +125,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/gpu/gpu.json"))
     arguments = parser.parse_args(words)
     diffusers.logging.set_verbosity_error()
-    about = {"device": describe_device(DEVICE), "versions": versions(), "scale": arguments.scale}
     models: dict[str, Any] = {}
-    result = about | {"repeats": arguments.repeats, "short_steps": SHORT, "models": models}
+    result = {"device": describe_device(DEVICE), "versions": versions(), "scale": arguments.scale}
+    result |= {"repeats": arguments.repeats, "short_steps": SHORT, "models": models}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.models:
         model = MODELS[name] if arguments.scale == "full" else tiny(name)
@@ -164,35 +171,34 @@ def build(model: Model) -> tuple[Any, Any]:
     """The pipeline, with None for all but its denoiser and scheduler; and the denoiser."""
     torch.manual_seed(0)
     torch.set_default_dtype(model.dtype)
-    try:
-        with DEVICE:
-            denoiser = getattr(diffusers, model.denoiser)(**model.config)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    name = "unet" if "UNet" in model.denoiser else "transformer"
-    denoiser.eval().requires_grad_(False)
-    scheduler = getattr(diffusers, model.scheduler)(**model.schedule)
+    with DEVICE:
+        denoiser = getattr(diffusers, model.denoiser)(**model.config).eval().requires_grad_(False)
+    torch.set_default_dtype(torch.float32)
     kind = getattr(diffusers, model.pipeline)
-    parameters = inspect.signature(kind).parameters
-    nothing = {key: None for key, given in parameters.items() if given.default is given.empty}
-    pipe = kind(**nothing | {name: denoiser, "scheduler": scheduler})
+    parts = dict.fromkeys(inspect.signature(kind).parameters.keys() & PARTS)
+    parts["unet" if "UNet" in model.denoiser else "transformer"] = denoiser
+    parts["scheduler"] = getattr(diffusers, model.scheduler)(**model.schedule)
+    pipe = kind(**parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe, denoiser
 
 
 def measure(pipe: Any, model: Model, repeats: int) -> dict[str, Any]:
-    """All settings in turn, `repeats` times; before that and after, once with few steps."""
-    short = replace(model, steps=SHORT)
-    names = settings(SHORT)
-    warm_up = {name: run(pipe, short, name)["seconds"] for name in names}
+    """All settings in turn, `repeats` times; before and after, short loops of some."""
+    short, names = replace(model, steps=SHORT), tuple(settings(SHORT))
+    warm_up = {name: run(pipe, short, name)["seconds"] for name in PROFILED}
     rounds = [{name: run(pipe, model, name) for name in names} for _ in range(repeats)]
-    waits = {name: synchronizations(pipe, short, name) for name in names}
-    runs = {
-        name: summary([r["plain"] for r in rounds], [r[name] for r in rounds], model.steps)
-        | {"extra_synchronizations": {k: n - waits["plain"][k] for k, n in waits[name].items()}}
-        for name in names
+    plain = [loops["plain"] for loops in rounds]
+    waits = {name: synchronizations(pipe, short, name) for name in PROFILED}
+    return {
+        "warm_up_seconds": warm_up,
+        "runs": {name: summary(plain, [r[name] for r in rounds], model.steps) for name in names},
+        "synchronizations": waits,
+        "extra_synchronizations": {
+            name: {event: n - waits["plain"][event] for event, n in waits[name].items()}
+            for name in PROFILED[1:]
+        },
     }
-    return {"warm_up_seconds": warm_up, "runs": runs}
 
 
 def settings(steps: int) -> dict[str, ad.Policy | None]:
@@ -235,12 +241,14 @@ def call_inputs(model: Model) -> dict[str, Any]:
 
 
 def synchronizations(pipe: Any, model: Model, setting: str) -> dict[str, int]:
-    """How often the processor waits for the device, in one loop."""
-    activities = [ProfilerActivity.CPU]
-    activities += [ProfilerActivity.CUDA] if DEVICE.type == "cuda" else []
-    with profile(activities=activities) as profiler:
+    """How often values are fetched, and the device is waited for, in one loop."""
+    cuda = [ProfilerActivity.CUDA] if DEVICE.type == "cuda" else []
+    with profile(activities=[ProfilerActivity.CPU, *cuda]) as profiler:
         run(pipe, model, setting)
-    counts = Counter(event.name for event in profiler.events())
+    with TemporaryDirectory() as folder:  # reading the trace is faster than profiler.events()
+        profiler.export_chrome_trace(f"{folder}/trace.json")
+        trace = json.loads(Path(folder, "trace.json").read_bytes())
+    counts = Counter(event.get("name") for event in trace["traceEvents"])
     return {name: counts[name] for name in SYNCHRONIZING}
 
 
@@ -265,31 +273,18 @@ def summary(plain: list[dict[str, Any]], runs: list[dict[str, Any]], steps: int)
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """A row for every loop; µs beside the denoiser calls, per step and per skipped step."""
-    lines = [
-        f"{result['device']}, medians of {result['repeats']}\n",
-        "| model | loop | s | NFE | fewer calls | faster | ratio | µs/step | µs/skip | MiB | waits |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    """A row for every loop."""
+    lines = [" | ".join(["| model | loop", *COLUMNS]) + " |", "|---" * (2 + len(COLUMNS)) + "|"]
     for name, model in result["models"].items():
         for mode in [key for key in ("error", "eager", "compiled") if key in model]:
-            failure = model[mode] if mode == "error" else model[mode].get("error")
-            if failure:
+            if "runs" not in model[mode]:
+                failure = model.get("error") or model[mode]["error"]
                 lines.append(f"| {name} {mode} | failed: {failure.splitlines()[0]} |")
                 continue
             for setting, row in model[mode]["runs"].items():
-                lines.append(f"| {name} {mode} | {setting} | {cells(row)} |")
+                numbers = ("–" if row[k] is None else f"{row[k]:{f}}" for k, f in COLUMNS.items())
+                lines.append(" | ".join([f"| {name} {mode} | {setting}", *numbers]) + " |")
     return "\n".join(lines)
-
-
-def cells(row: dict[str, Any]) -> str:
-    skip, memory = row["us_per_skipped_step"], row["peak_memory_mib"]
-    return (
-        f"{row['median_seconds']:.3f} | {row['nfe']} | {row['nfe_speedup']:.2f}× | "
-        f"{row['wall_clock_speedup']:.2f}× | {row['ratio']:.3f} | {row['us_per_step']:.0f} | "
-        f"{'–' if skip is None else round(skip)} | {'–' if memory is None else round(memory)} | "
-        f"{'/'.join(str(n) for n in row['extra_synchronizations'].values())}"
-    )
 
 
 if __name__ == "__main__":

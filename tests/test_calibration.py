@@ -93,7 +93,7 @@ def test_a_video_counts_with_its_frames() -> None:
     [
         ({"target_psnr": 99}, "a PSNR of 99 dB is not reached: at the tightest tolerance, 0.0005"),
         ({"target_ssim": 1 - 1e-9}, "ask for less, or give more samples or steps"),
-        ({"budget_nfe": 3}, "3 evaluations are too few: at the loosest tolerance, 0.512"),
+        ({"budget_nfe": 3}, "3 evaluations are too few: at the loosest tolerance, 1.024"),
     ],
     ids=["psnr", "ssim", "budget"],
 )

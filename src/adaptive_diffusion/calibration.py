@@ -42,7 +42,7 @@ from adaptive_diffusion.profile import (
 
 __all__ = ["calibrate", "choose_goal"]
 
-_LADDER = tuple(0.0005 * 2 ** (rung / 2) for rung in range(21))
+_LADDER = tuple(0.0005 * 2 ** (rung / 2) for rung in range(23))
 _RUNGS = range(len(_LADDER))
 _FEWEST_SAMPLES = 4  # two to fit to, two to hold out
 _WORST_TENTH_BELOW = 3.0  # dB
