@@ -54,8 +54,8 @@ class ErrorControlled(Policy):
     """Skip while the predicted error stays within the tolerance; each sample for itself.
 
     Attributes:
-        tolerance: the error, relative to the sample, that one run of skips may bring. Zero skips
-            nothing; smaller is closer to the full run.
+        tolerance: the error, relative to the noise that is still in the sample, that one run of
+            skips may bring. Zero skips nothing; smaller is closer to the full run.
         max_skip: the longest run of skips.
 
     Raises:
