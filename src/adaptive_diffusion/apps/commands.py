@@ -134,9 +134,7 @@ def generate(
     profile = None if profile_file is None else Profile.load(profile_file)
     tolerance = choose_tolerance(tolerance, quality, profile)
     chosen = make_policy(policy, tolerance, threshold, max_skip)
-    settings = Settings(
-        steps, GUIDANCE.get(model) if guidance is None else guidance, parse_size(size)
-    )
+    settings = Settings(steps, _guidance(guidance, model), parse_size(size))
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     sampler = Sampler(load_pipeline(model, scheduler, device, dtype), settings)
@@ -211,9 +209,7 @@ def compare(
     chosen = make_policy(policy, tolerance, threshold, max_skip)
     if chosen is None:
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
-    settings = Settings(
-        steps, GUIDANCE.get(model) if guidance is None else guidance, parse_size(size)
-    )
+    settings = Settings(steps, _guidance(guidance, model), parse_size(size))
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     with Console(stderr=True).status("loading") as status:
