@@ -1,25 +1,15 @@
-"""Tiny, randomly initialised diffusers pipelines for tests.
-
-The real pipeline classes run with components of some hundred thousand weights, so that a test sees
-the true call patterns (guidance batches, separate passes, ControlNets, videos) in a fraction of a
-second and without a download. The weights are seeded: a failure can be repeated. The outputs mean
-nothing, but they depend on prompt, seed and timestep like those of a trained model.
-"""
+"""One pipeline of every kind: those that the tests of the adapter go through in detail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 import torch
 from diffusers import (
-    AutoencoderKL,
     AutoencoderKLCogVideoX,
     AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
-    AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXTransformer3DModel,
     ControlNetModel,
@@ -31,324 +21,38 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
-    I2VGenXLUNet,
     LTXVideoTransformer3DModel,
     MotionAdapter,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SD3Transformer2DModel,
-    UNet2DConditionModel,
     UNet2DModel,
     UNet3DConditionModel,
     UniPCMultistepScheduler,
     VQModel,
-    WanTransformer3DModel,
 )
-from tokenizers.pre_tokenizers import ByteLevel
-from torch import nn
-from transformers import (
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2Tokenizer,
-    T5Config,
-    T5EncoderModel,
-    T5TokenizerFast,
-    UMT5Config,
-    UMT5EncoderModel,
+from transformers import CLIPTextModelWithProjection
+
+from tiny_pipelines.base import TinyPipeline
+from tiny_pipelines.inputs import image_inputs, masks, pictures, prompts
+from tiny_pipelines.parts import (
+    BETAS,
+    SIZE,
+    T5_LENGTH,
+    UNET_SHAPE,
+    WIDTH,
+    clip_text_encoder,
+    clip_tokenizer,
+    ddim,
+    qwen_encoder,
+    qwen_tokenizer,
+    t5_encoder,
+    t5_tokenizer,
+    tiny_unet,
+    tiny_vae,
+    tiny_wan_transformer,
+    tiny_wan_vae,
 )
-
-WIDTH = 32
-"""Width of every text encoder unless a pipeline asks for another: what the denoisers attend to."""
-
-SIZE = 32
-"""Height and width of the pictures; the image VAE halves it, so latents are 16 x 16."""
-
-CLIP_LENGTH = 77
-T5_LENGTH = 24
-
-
-@dataclass(frozen=True)
-class TinyPipeline:
-    """A pipeline that a test can make and call.
-
-    Attributes:
-        name: Its key in ``TINY_PIPELINES``.
-        make: Builds a fresh pipeline; two calls give equal weights.
-        inputs: Call arguments for a batch of the given size, without generator, number of steps and
-            output type. Sample ``b`` gets the same arguments in every batch size.
-        denoisers: Names of the components that predict noise, velocity or sample.
-    """
-
-    name: str
-    make: Callable[[], DiffusionPipeline]
-    inputs: Callable[[int], dict[str, Any]]
-    denoisers: tuple[str, ...]
-
-
-# Running ------------------------------------------------------------------------------------------
-
-_NO_LATENT_OUTPUT = (diffusers.DDIMPipeline, diffusers.DiTPipeline, diffusers.IFPipeline)
-_PER_SAMPLE = ("prompt", "class_labels", "image_embeds")
-
-
-def batch_size(inputs: dict[str, Any]) -> int:
-    """How many samples a call with these arguments makes."""
-    if "batch_size" in inputs:
-        return inputs["batch_size"]
-    per_sample = next(inputs[name] for name in _PER_SAMPLE if name in inputs)
-    return 1 if isinstance(per_sample, str) else len(per_sample)
-
-
-def single(inputs: dict[str, Any], index: int) -> dict[str, Any]:
-    """The arguments of one sample of a batch, as a batch of one.
-
-    ``run(pipe, single(inputs, b), seed=seed + b)`` makes what row ``b`` of
-    ``run(pipe, inputs, seed=seed)`` is.
-    """
-    batched = {k: v for k, v in inputs.items() if isinstance(v, list | torch.Tensor)}
-    alone = {k: v[index : index + 1] for k, v in batched.items()}
-    if "batch_size" in inputs:
-        alone["batch_size"] = 1
-    return inputs | alone
-
-
-def run(
-    pipe: DiffusionPipeline,
-    inputs: dict[str, Any],
-    steps: int = 6,
-    seed: int = 0,
-    **overrides: Any,
-) -> torch.Tensor:
-    """Call ``pipe`` and return latents (pixels where it has no latent output), batch in dim 0.
-
-    Each sample has a generator of its own, seeded ``seed``, ``seed + 1``, ..., so that a sample
-    does not depend on the batch it is in. ``overrides`` replace call arguments, these included.
-    """
-    inputs = inputs | overrides
-    defaults = {
-        "generator": [
-            torch.Generator("cpu").manual_seed(seed + b) for b in range(batch_size(inputs))
-        ],
-        "num_inference_steps": steps,
-        "output_type": "pt" if isinstance(pipe, _NO_LATENT_OUTPUT) else "latent",
-    }
-    pipe.set_progress_bar_config(disable=True)
-    output = pipe(**defaults | inputs, return_dict=False)[0]
-    return torch.as_tensor(output).float()
-
-
-# Building blocks ----------------------------------------------------------------------------------
-
-
-def seeded(build: Callable[[], DiffusionPipeline]) -> Callable[[], DiffusionPipeline]:
-    """Make a builder repeatable, and its models ready for inference.
-
-    Layers that start at zero (last projections, adaptive norms, ControlNet's zero convolutions) get
-    small random weights: a denoiser that answers zero would make every test of skipping it pass.
-    """
-
-    def make() -> DiffusionPipeline:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
-            pipe = build()
-            for component in pipe.components.values():
-                if isinstance(component, nn.Module):
-                    component.eval().requires_grad_(False)
-                    for weight in component.parameters():
-                        if weight.ndim > 1 and not weight.any():
-                            weight.normal_(std=weight[0].numel() ** -0.5)
-        return pipe
-
-    return make
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    """One token per byte, so that any two prompts differ and no vocabulary need be fetched."""
-    alphabet = sorted(ByteLevel.alphabet())
-    tokens = [*alphabet, *(c + "</w>" for c in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=CLIP_LENGTH)
-
-
-def t5_tokenizer() -> T5TokenizerFast:
-    """One token per printable ASCII character; a space is ``▁``, as in the real vocabulary."""
-    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    characters = [(c, -2.0) for c in ("▁", *map(chr, range(33, 127)))]
-    return T5TokenizerFast(vocab=special + characters, extra_ids=0, model_max_length=T5_LENGTH)
-
-
-def clip_text_encoder(
-    kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection] = CLIPTextModel,
-) -> CLIPTextModel | CLIPTextModelWithProjection:
-    """A two-layer CLIP text encoder for ``clip_tokenizer``."""
-    vocab_size = 2 * len(ByteLevel.alphabet()) + 2
-    return kind(
-        CLIPTextConfig(
-            vocab_size=vocab_size,
-            bos_token_id=vocab_size - 2,
-            eos_token_id=vocab_size - 1,
-            pad_token_id=vocab_size - 1,
-            max_position_embeddings=CLIP_LENGTH,
-            hidden_size=WIDTH,
-            intermediate_size=WIDTH,
-            projection_dim=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            initializer_factor=2.0,
-        )
-    )
-
-
-def t5_encoder(width: int = WIDTH, multilingual: bool = False) -> T5EncoderModel | UMT5EncoderModel:
-    """A two-layer T5 (or UMT5) encoder for ``t5_tokenizer``."""
-    settings = {
-        "vocab_size": 98,
-        "d_model": width,
-        "d_kv": 8,
-        "d_ff": width,
-        "num_heads": 2,
-        "num_layers": 2,
-    }
-    if multilingual:
-        return UMT5EncoderModel(UMT5Config(**settings))
-    return T5EncoderModel(T5Config(**settings))
-
-
-def qwen_tokenizer() -> Qwen2Tokenizer:
-    """One token per byte, as in ``clip_tokenizer``."""
-    tokens = [*sorted(ByteLevel.alphabet()), "<|endoftext|>"]
-    return Qwen2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
-
-
-def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
-    """A two-layer Qwen2.5-VL for ``qwen_tokenizer``; its eyes are never used."""
-    end = len(ByteLevel.alphabet())
-    language = {
-        "vocab_size": end + 1,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
-        "initializer_range": 0.2,
-    }
-    sight = {"depth": 1, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "num_heads": 2}
-    return Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(text_config=language, vision_config=sight)
-    )
-
-
-def tiny_vae(channels: int = 4, widths: tuple[int, ...] = (8, 16)) -> AutoencoderKL:
-    """An image VAE that halves height and width, once less than it has levels."""
-    return AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        latent_channels=channels,
-        norm_num_groups=4,
-        shift_factor=0.0,
-    )
-
-
-UNET_SHAPE: dict[str, Any] = {
-    "block_out_channels": (16, 32),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 2,
-    "cross_attention_dim": WIDTH,
-}
-
-
-def tiny_unet(**changes: Any) -> UNet2DConditionModel:
-    """A two-level text-conditioned UNet, with attention on its upper level."""
-    shape = UNET_SHAPE | {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")} | changes
-    return UNet2DConditionModel(sample_size=SIZE // 2, **shape)
-
-
-def tiny_wan_transformer() -> WanTransformer3DModel:
-    """A two-layer Wan video transformer."""
-    return WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=WIDTH,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=2,
-        rope_max_seq_len=32,
-    )
-
-
-def tiny_wan_vae() -> AutoencoderKLWan:
-    """A Wan VAE: 8 times smaller in space, 4 times in time."""
-    return AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
-
-
-BETAS: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-}
-"""Stable Diffusion's noise schedule, for all: ε of a random network makes samples grow by
-1 / sqrt(ᾱ) of the first timestep, which is 15 here and 160 with the linear schedule."""
-
-
-def ddim() -> DDIMScheduler:
-    """DDIM as Stable Diffusion 1.5 has it."""
-    return DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-
-
-# Inputs -------------------------------------------------------------------------------------------
-
-_COLOURS = ("red", "green", "blue", "white", "black")
-_THINGS = ("apple", "boat", "castle", "dog", "engine", "forest", "guitar")
-
-
-def prompts(batch: int) -> list[str]:
-    """Prompts that all differ, for up to 35 samples."""
-    return [f"{_COLOURS[b % 5]} {_THINGS[b % 7]}" for b in range(batch)]
-
-
-def pictures(batch: int, channels: int = 3) -> torch.Tensor:
-    """One picture per sample with values in [0, 1]: enlarged noise, smooth as pictures are."""
-    blocks = [
-        torch.rand(1, channels, 4, 4, generator=torch.Generator().manual_seed(1000 + b))
-        for b in range(batch)
-    ]
-    return nn.functional.interpolate(torch.cat(blocks), size=(SIZE, SIZE), mode="bilinear")
-
-
-def masks(batch: int) -> torch.Tensor:
-    """One mask per sample, 1 where the picture is to be repainted: the right half and then some."""
-    columns = torch.arange(SIZE).expand(batch, 1, SIZE, SIZE)
-    starts = SIZE // 2 - 2 * (torch.arange(batch) % 4)
-    return (columns >= starts.view(-1, 1, 1, 1)).float()
-
-
-def image_inputs(batch: int, guidance_scale: float = 5.0) -> dict[str, Any]:
-    """Arguments of a text-to-image call."""
-    return {
-        "prompt": prompts(batch),
-        "guidance_scale": guidance_scale,
-        "height": SIZE,
-        "width": SIZE,
-    }
-
-
-# Pipelines ----------------------------------------------------------------------------------------
 
 
 def stable_diffusion(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
@@ -681,32 +385,6 @@ def ldm_inputs(batch: int) -> dict[str, Any]:
     return image_inputs(batch) | {"height": 2 * SIZE, "width": 2 * SIZE}
 
 
-def i2vgen_xl() -> DiffusionPipeline:
-    """Not among the others: it also draws from torch's own generator, so no call is repeatable."""
-    levels = {
-        "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-        "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-    }
-    sight = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        projection_dim=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=SIZE,
-        patch_size=8,
-    )
-    return diffusers.I2VGenXLPipeline(
-        vae=tiny_vae(),
-        text_encoder=clip_text_encoder(),
-        tokenizer=clip_tokenizer(),
-        image_encoder=CLIPVisionModelWithProjection(sight),
-        feature_extractor=CLIPImageProcessor(crop_size=SIZE, size=SIZE),
-        unet=I2VGenXLUNet(sample_size=SIZE // 2, **UNET_SHAPE | levels),
-        scheduler=ddim(),
-    )
-
-
 def qwen_image() -> DiffusionPipeline:
     return diffusers.QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
@@ -819,29 +497,64 @@ def kandinsky_inputs(batch: int) -> dict[str, Any]:
     }
 
 
-TINY_PIPELINES: dict[str, TinyPipeline] = {
-    name: TinyPipeline(name, seeded(build), inputs, denoisers)
-    for name, build, inputs, denoisers in (
-        ("sd15", sd15, image_inputs, ("unet",)),
-        ("sdxl", sdxl, image_inputs, ("unet",)),
-        ("sd3", sd3, sd3_inputs, ("transformer",)),
-        ("flux", flux, flux_inputs, ("transformer",)),
-        ("flux_cfg", flux, flux_cfg_inputs, ("transformer",)),
-        ("wan", wan, wan_inputs, ("transformer",)),
-        ("wan22", wan22, wan_inputs, ("transformer", "transformer_2")),
-        ("ltx", ltx, ltx_inputs, ("transformer",)),
-        ("controlnet", controlnet, controlnet_inputs, ("unet",)),
-        ("inpaint", inpaint, inpaint_inputs, ("unet",)),
-        ("img2img", img2img, img2img_inputs, ("unet",)),
-        ("dit", dit, dit_inputs, ("transformer",)),
-        ("ddim", ddim_unconditional, ddim_inputs, ("unet",)),
-        ("pixart", pixart, pixart_inputs, ("transformer",)),
-        ("kandinsky2_2", kandinsky, kandinsky_inputs, ("unet",)),
-        ("if", deepfloyd, deepfloyd_inputs, ("unet",)),
-        ("text_to_video", text_to_video, frames_inputs, ("unet",)),
-        ("animatediff", animatediff, frames_inputs, ("unet",)),
-        ("ldm", ldm, ldm_inputs, ("unet",)),
-        ("qwen_image", qwen_image, qwen_image_inputs, ("transformer",)),
-        ("cogvideox", cogvideox, cogvideox_inputs, ("transformer",)),
-    )
-}
+PIPELINES = [
+    TinyPipeline("sd15", diffusers.StableDiffusionPipeline, sd15, image_inputs, ("unet",)),
+    TinyPipeline("sdxl", diffusers.StableDiffusionXLPipeline, sdxl, image_inputs, ("unet",)),
+    TinyPipeline("sd3", diffusers.StableDiffusion3Pipeline, sd3, sd3_inputs, ("transformer",)),
+    TinyPipeline("flux", diffusers.FluxPipeline, flux, flux_inputs, ("transformer",)),
+    TinyPipeline("flux_cfg", diffusers.FluxPipeline, flux, flux_cfg_inputs, ("transformer",)),
+    TinyPipeline("wan", diffusers.WanPipeline, wan, wan_inputs, ("transformer",)),
+    TinyPipeline(
+        "wan22",
+        diffusers.WanPipeline,
+        wan22,
+        wan_inputs,
+        ("transformer", "transformer_2"),
+        strict=False,
+    ),
+    TinyPipeline("ltx", diffusers.LTXPipeline, ltx, ltx_inputs, ("transformer",)),
+    TinyPipeline(
+        "controlnet",
+        diffusers.StableDiffusionControlNetPipeline,
+        controlnet,
+        controlnet_inputs,
+        ("unet",),
+        side_networks=("controlnet",),
+    ),
+    TinyPipeline(
+        "inpaint", diffusers.StableDiffusionInpaintPipeline, inpaint, inpaint_inputs, ("unet",)
+    ),
+    TinyPipeline(
+        "img2img", diffusers.StableDiffusionImg2ImgPipeline, img2img, img2img_inputs, ("unet",)
+    ),
+    TinyPipeline("dit", diffusers.DiTPipeline, dit, dit_inputs, ("transformer",)),
+    TinyPipeline("ddim", diffusers.DDIMPipeline, ddim_unconditional, ddim_inputs, ("unet",)),
+    TinyPipeline("pixart", diffusers.PixArtAlphaPipeline, pixart, pixart_inputs, ("transformer",)),
+    TinyPipeline(
+        "kandinsky2_2", diffusers.KandinskyV22Pipeline, kandinsky, kandinsky_inputs, ("unet",)
+    ),
+    TinyPipeline("if", diffusers.IFPipeline, deepfloyd, deepfloyd_inputs, ("unet",)),
+    TinyPipeline(
+        "text_to_video",
+        diffusers.TextToVideoSDPipeline,
+        text_to_video,
+        frames_inputs,
+        ("unet",),
+        whole="laid out differently",
+    ),
+    TinyPipeline(
+        "animatediff",
+        diffusers.AnimateDiffPipeline,
+        animatediff,
+        frames_inputs,
+        ("unet",),
+        whole="encoder_hidden_states",
+    ),
+    TinyPipeline("ldm", diffusers.LDMTextToImagePipeline, ldm, ldm_inputs, ("unet",)),
+    TinyPipeline(
+        "qwen_image", diffusers.QwenImagePipeline, qwen_image, qwen_image_inputs, ("transformer",)
+    ),
+    TinyPipeline(
+        "cogvideox", diffusers.CogVideoXPipeline, cogvideox, cogvideox_inputs, ("transformer",)
+    ),
+]

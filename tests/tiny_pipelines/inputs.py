@@ -1,0 +1,44 @@
+"""What the tiny pipelines are asked for: prompts, pictures, masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tiny_pipelines.parts import SIZE
+
+_COLOURS = ("red", "green", "blue", "white", "black")
+_THINGS = ("apple", "boat", "castle", "dog", "engine", "forest", "guitar")
+
+
+def prompts(batch: int) -> list[str]:
+    """Prompts that all differ, for up to 35 samples."""
+    return [f"{_COLOURS[b % 5]} {_THINGS[b % 7]}" for b in range(batch)]
+
+
+def pictures(batch: int, channels: int = 3, size: int = SIZE) -> torch.Tensor:
+    """One picture per sample with values in [0, 1]: enlarged noise, smooth as pictures are."""
+    blocks = [
+        torch.rand(1, channels, 4, 4, generator=torch.Generator().manual_seed(1000 + b))
+        for b in range(batch)
+    ]
+    return nn.functional.interpolate(torch.cat(blocks), size=(size, size), mode="bilinear")
+
+
+def masks(batch: int) -> torch.Tensor:
+    """One mask per sample, 1 where the picture is to be repainted: the right half and then some."""
+    columns = torch.arange(SIZE).expand(batch, 1, SIZE, SIZE)
+    starts = SIZE // 2 - 2 * (torch.arange(batch) % 4)
+    return (columns >= starts.view(-1, 1, 1, 1)).float()
+
+
+def image_inputs(batch: int, guidance_scale: float = 5.0) -> dict[str, Any]:
+    """Arguments of a text-to-image call."""
+    return {
+        "prompt": prompts(batch),
+        "guidance_scale": guidance_scale,
+        "height": SIZE,
+        "width": SIZE,
+    }

@@ -1,0 +1,7 @@
+"""Modular pipelines, with guiders."""
+
+from __future__ import annotations
+
+from tiny_pipelines.base import TinyPipeline
+
+PIPELINES: list[TinyPipeline] = []

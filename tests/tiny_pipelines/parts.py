@@ -1,0 +1,179 @@
+"""Components that several tiny pipelines are made of: tokenizers, encoders, VAEs, UNets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLWan,
+    DDIMScheduler,
+    UNet2DConditionModel,
+    WanTransformer3DModel,
+)
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+
+WIDTH = 32
+"""Width of every text encoder unless a pipeline asks for another: what the denoisers attend to."""
+
+SIZE = 32
+"""Height and width of the pictures; the image VAE halves it, so latents are 16 x 16."""
+
+CLIP_LENGTH = 77
+T5_LENGTH = 24
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """One token per byte, so that any two prompts differ and no vocabulary need be fetched."""
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = [*alphabet, *(c + "</w>" for c in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=CLIP_LENGTH)
+
+
+def t5_tokenizer() -> T5TokenizerFast:
+    """One token per printable ASCII character; a space is ``▁``, as in the real vocabulary."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    characters = [(c, -2.0) for c in ("▁", *map(chr, range(33, 127)))]
+    return T5TokenizerFast(vocab=special + characters, extra_ids=0, model_max_length=T5_LENGTH)
+
+
+def clip_text_encoder(
+    kind: type[CLIPTextModel] | type[CLIPTextModelWithProjection] = CLIPTextModel,
+) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """A two-layer CLIP text encoder for ``clip_tokenizer``."""
+    vocab_size = 2 * len(ByteLevel.alphabet()) + 2
+    return kind(
+        CLIPTextConfig(
+            vocab_size=vocab_size,
+            bos_token_id=vocab_size - 2,
+            eos_token_id=vocab_size - 1,
+            pad_token_id=vocab_size - 1,
+            max_position_embeddings=CLIP_LENGTH,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            projection_dim=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            initializer_factor=2.0,
+        )
+    )
+
+
+def t5_encoder(width: int = WIDTH, multilingual: bool = False) -> T5EncoderModel | UMT5EncoderModel:
+    """A two-layer T5 (or UMT5) encoder for ``t5_tokenizer``."""
+    settings = {
+        "vocab_size": 98,
+        "d_model": width,
+        "d_kv": 8,
+        "d_ff": width,
+        "num_heads": 2,
+        "num_layers": 2,
+    }
+    if multilingual:
+        return UMT5EncoderModel(UMT5Config(**settings))
+    return T5EncoderModel(T5Config(**settings))
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """One token per byte, as in ``clip_tokenizer``."""
+    tokens = [*sorted(ByteLevel.alphabet()), "<|endoftext|>"]
+    return Qwen2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+
+
+def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
+    """A two-layer Qwen2.5-VL for ``qwen_tokenizer``; its eyes are never used."""
+    end = len(ByteLevel.alphabet())
+    language = {
+        "vocab_size": end + 1,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+        "initializer_range": 0.2,
+    }
+    sight = {"depth": 1, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "num_heads": 2}
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=language, vision_config=sight)
+    )
+
+
+def tiny_vae(channels: int = 4, widths: tuple[int, ...] = (8, 16)) -> AutoencoderKL:
+    """An image VAE that halves height and width, once less than it has levels."""
+    return AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        latent_channels=channels,
+        norm_num_groups=4,
+        shift_factor=0.0,
+    )
+
+
+UNET_SHAPE: dict[str, Any] = {
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "attention_head_dim": 2,
+    "cross_attention_dim": WIDTH,
+}
+
+
+def tiny_unet(**changes: Any) -> UNet2DConditionModel:
+    """A two-level text-conditioned UNet, with attention on its upper level."""
+    shape = UNET_SHAPE | {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")} | changes
+    return UNet2DConditionModel(sample_size=SIZE // 2, **shape)
+
+
+def tiny_wan_transformer() -> WanTransformer3DModel:
+    """A two-layer Wan video transformer."""
+    return WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=WIDTH,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
+
+
+def tiny_wan_vae() -> AutoencoderKLWan:
+    """A Wan VAE: 8 times smaller in space, 4 times in time."""
+    return AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+
+
+BETAS: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+"""Stable Diffusion's noise schedule, for all: ε of a random network makes samples grow by
+1 / sqrt(ᾱ) of the first timestep, which is 15 here and 160 with the linear schedule."""
+
+
+def ddim() -> DDIMScheduler:
+    """DDIM as Stable Diffusion 1.5 has it."""
+    return DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
