@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench pipelines clean
 
 demo: $(READY)  ## full and accelerated runs of a few prompts on the miniature, offline
 	$(BIN)/adaptive-diffusion compare --prompts examples/prompts.txt --repeats 3 --out out/demo
@@ -23,6 +23,9 @@ bench: $(READY)  ## every way to make the miniatures' pictures, side by side; un
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	$(BIN)/adaptive-diffusion bench miniature --steps 50 --guidance 3 --schedulers ddim,flow-euler \
 		--samples 8 --timed-samples 1 --out out/bench
+
+pipelines: $(READY)  ## examines every pipeline class that can be built here, and writes docs/pipelines.md
+	$(BIN)/python tests/conformance/table.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

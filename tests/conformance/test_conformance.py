@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_pipelines import ALL_PIPELINES
 
+from conformance import table
 from conformance.examination import examine
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -19,3 +20,10 @@ _NAMES = [
 def test_pipeline_conforms(name: str) -> None:
     facts = examine(ALL_PIPELINES[name])
     assert facts.calls_made < facts.calls
+    row = table.row_of(name, facts)
+    if name not in table.rows():
+        pytest.xfail("not in docs/pipelines.md yet")
+    assert table.rows()[name] == row, (
+        "docs/pipelines.md says otherwise; if this is as it should be, "
+        f"run: python tests/conformance/table.py {name}"
+    )

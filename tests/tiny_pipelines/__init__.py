@@ -6,7 +6,8 @@ second and without a download. The weights are seeded: a failure can be repeated
 nothing, but they depend on prompt, seed and timestep like those of a trained model.
 
 `TINY_PIPELINES` has one of every kind, for the tests that go into detail; `ALL_PIPELINES` has every
-pipeline class that can be built here. Adding one is one entry in a family's list.
+pipeline class that can be built here, from all `FAMILIES`. Adding one is one entry in a family's
+list. A family also names the classes that the library refuses, and those that can't be built here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from tiny_pipelines.video import i2vgen_xl
 __all__ = [
     "ALL_PIPELINES",
     "BETAS",
+    "FAMILIES",
+    "NOT_BUILT",
+    "REFUSED",
     "T5_LENGTH",
     "TINY_PIPELINES",
     "WIDTH",
@@ -47,7 +51,7 @@ __all__ = [
     "tiny_unet",
 ]
 
-_FAMILIES = (
+FAMILIES = (
     core,
     stable_diffusion,
     unets,
@@ -61,6 +65,16 @@ _FAMILIES = (
 )
 
 ALL_PIPELINES: dict[str, TinyPipeline] = {
-    entry.name: entry for family in _FAMILIES for entry in family.PIPELINES
+    entry.name: entry for family in FAMILIES for entry in family.PIPELINES
 }
 TINY_PIPELINES: dict[str, TinyPipeline] = {entry.name: entry for entry in core.PIPELINES}
+
+REFUSED: dict[str, str] = {
+    name: reason for family in FAMILIES for name, reason in getattr(family, "REFUSED", {}).items()
+}
+"""Classes that `enable` refuses, with a part of the reason that it gives."""
+
+NOT_BUILT: dict[str, str] = {
+    name: reason for family in FAMILIES for name, reason in getattr(family, "NOT_BUILT", {}).items()
+}
+"""Classes of which nothing is known here, and why."""
