@@ -50,7 +50,7 @@ class Call:
         """Whether the argument has a row for every row of the sample."""
         return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == self.rows
 
-    def _layout(self, leaf: Any) -> tuple[Hashable, ...]:
+    def _layout(self, leaf: Any) -> tuple[Any, ...]:
         if not isinstance(leaf, Tensor):
             return (type(leaf),)
         if self.has_row(leaf):
