@@ -95,7 +95,7 @@ def outputs(
 ) -> list[torch.Tensor]:
     """All that `run` makes: the video and its sound, say."""
     inputs = inputs | overrides
-    parameters = inspect.signature(pipe.__call__).parameters
+    parameters = _parameters(pipe)
     defaults = {
         "generator": [
             torch.Generator("cpu").manual_seed(seed + b) for b in range(batch_size(inputs))
@@ -103,10 +103,17 @@ def outputs(
         "num_inference_steps": steps,
         "output_type": "latent" if _has_latent_output(pipe) else "pt",
         "return_dict": False,
+        "output": "latents",  # of a modular pipeline's state
     }
     taken = {name: value for name, value in defaults.items() if name in parameters}
     pipe.set_progress_bar_config(disable=True)
     return tensors_of(pipe(**taken | inputs))
+
+
+def _parameters(pipe: Any) -> set[str]:
+    """What the pipeline can be asked for: arguments of its call, or inputs of its blocks."""
+    parameters = {*inspect.signature(pipe.__call__).parameters}
+    return parameters | {*pipe.blocks.input_names} if hasattr(pipe, "blocks") else parameters
 
 
 def _has_latent_output(pipe: Any) -> bool:

@@ -2,6 +2,148 @@
 
 from __future__ import annotations
 
-from tiny_pipelines.base import TinyPipeline
+import functools
+from collections.abc import Callable
+from typing import Any
 
-PIPELINES: list[TinyPipeline] = []
+import diffusers
+from diffusers import ClassifierFreeGuidance, DiffusionPipeline, ModularPipeline
+from diffusers.guiders.guider_utils import BaseGuidance
+from diffusers.hooks import LayerSkipConfig, SmoothedEnergyGuidanceConfig
+
+from tiny_pipelines import core
+from tiny_pipelines.base import TinyPipeline
+from tiny_pipelines.inputs import prompts
+from tiny_pipelines.parts import SIZE, T5_LENGTH
+
+
+def modular(
+    kind: type[ModularPipeline], build: Callable[[], DiffusionPipeline], **more: Any
+) -> ModularPipeline:
+    """A modular pipeline with the components of another pipeline, and some more."""
+    pipe = kind()
+    components = {**build().components, **more}
+    pipe.update_components(
+        **{name: components[name] for name in pipe.component_names if components.get(name)}
+    )
+    return pipe
+
+
+def entry(
+    kind: type[ModularPipeline],
+    build: Callable[[], DiffusionPipeline],
+    inputs: Callable[[int], dict[str, Any]],
+    name: str = "",
+    components: dict[str, Any] | None = None,
+    **about: Any,
+) -> TinyPipeline:
+    """A modular pipeline with the components of another, by default with a transformer."""
+    about = {"denoisers": ("transformer",)} | about
+    return TinyPipeline(
+        f"{kind.__name__}/{name}" if name else kind.__name__,
+        kind,
+        functools.partial(modular, kind, build, **(components or {})),
+        inputs,
+        **about,
+    )
+
+
+def picture(batch: int) -> dict[str, Any]:
+    return {"prompt": prompts(batch), "height": SIZE, "width": SIZE}
+
+
+def t5_picture(batch: int) -> dict[str, Any]:
+    return picture(batch) | {"max_sequence_length": T5_LENGTH}
+
+
+def video(batch: int) -> dict[str, Any]:
+    return t5_picture(batch) | {"num_frames": 9}
+
+
+def large_video(batch: int) -> dict[str, Any]:
+    return video(batch) | {"height": 64, "width": 64}
+
+
+def qwen_picture(batch: int) -> dict[str, Any]:
+    return picture(batch) | {"negative_prompt": ["dull"] * batch}
+
+
+_BLOCKS = "mid_block.attentions.0.transformer_blocks"
+_LAYERS = LayerSkipConfig(indices=[0], fqn=_BLOCKS)
+_SCORES = LayerSkipConfig(
+    indices=[0],
+    fqn=_BLOCKS,
+    skip_attention=False,
+    skip_attention_scores=True,
+    skip_ff=False,
+)
+_ENERGY = SmoothedEnergyGuidanceConfig(indices=[0], fqn=_BLOCKS)
+
+GUIDERS: dict[str, Callable[[], BaseGuidance]] = {
+    "zero_star": lambda: diffusers.ClassifierFreeZeroStarGuidance(zero_init_steps=1),
+    "adaptive_projected": lambda: diffusers.AdaptiveProjectedGuidance(
+        adaptive_projected_guidance_momentum=-0.5
+    ),
+    "adaptive_projected_mix": lambda: diffusers.AdaptiveProjectedMixGuidance(),
+    "auto": lambda: diffusers.AutoGuidance(auto_guidance_config=_LAYERS),
+    "perturbed_attention": lambda: diffusers.PerturbedAttentionGuidance(
+        perturbed_guidance_config=_SCORES, perturbed_guidance_stop=1.0
+    ),
+    "skip_layer": lambda: diffusers.SkipLayerGuidance(
+        skip_layer_config=_LAYERS, skip_layer_guidance_start=0.3, skip_layer_guidance_stop=0.7
+    ),
+    "smoothed_energy": lambda: diffusers.SmoothedEnergyGuidance(seg_guidance_config=_ENERGY),
+    "tangential": lambda: diffusers.TangentialClassifierFreeGuidance(),
+}
+"""Guidance of all kinds for a UNet."""
+
+_COMING_AND_GOING = ("perturbed_attention", "skip_layer", "smoothed_energy")
+_MORE_OF_A_KIND = ("adaptive_projected_mix", "smoothed_energy", "tangential", "zero_star")
+
+
+def guided_sdxl(guider: str) -> ModularPipeline:
+    return modular(diffusers.StableDiffusionXLModularPipeline, core.sdxl, guider=GUIDERS[guider]())
+
+
+PIPELINES: list[TinyPipeline] = [
+    entry(diffusers.StableDiffusionXLModularPipeline, core.sdxl, picture, denoisers=("unet",)),
+    entry(diffusers.StableDiffusion3ModularPipeline, core.sd3, t5_picture),
+    entry(
+        diffusers.StableDiffusion3ModularPipeline,
+        core.sd3,
+        t5_picture,
+        "guided_half_way",
+        {"guider": ClassifierFreeGuidance(stop=0.5)},
+        strict=False,
+    ),
+    entry(
+        diffusers.StableDiffusion3ModularPipeline,
+        core.sd3,
+        t5_picture,
+        "unguided",
+        {"guider": ClassifierFreeGuidance(enabled=False)},
+    ),
+    entry(diffusers.FluxModularPipeline, core.flux, t5_picture),
+    entry(diffusers.QwenImageModularPipeline, core.qwen_image, qwen_picture),
+    entry(diffusers.LTXModularPipeline, core.ltx, video),
+    entry(diffusers.WanModularPipeline, core.wan, large_video),
+    entry(
+        diffusers.Wan22ModularPipeline,
+        core.wan22,
+        large_video,
+        denoisers=("transformer", "transformer_2"),
+        strict=False,
+    ),
+    *(
+        TinyPipeline(
+            f"StableDiffusionXLModularPipeline/{guider}",
+            diffusers.StableDiffusionXLModularPipeline,
+            functools.partial(guided_sdxl, guider),
+            picture,
+            ("unet",),
+            strict=guider not in _COMING_AND_GOING,
+            slow=guider in _MORE_OF_A_KIND,
+        )
+        for guider in GUIDERS
+    ),
+]

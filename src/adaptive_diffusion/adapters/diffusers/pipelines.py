@@ -99,7 +99,7 @@ def asked_steps(pipeline_class: Any, *args: Any, **kwargs: Any) -> Any:
     """How many steps a call with these arguments asks for, None if that is not told."""
     bound = inspect.signature(pipeline_class.__call__).bind_partial(None, *args, **kwargs)
     bound.apply_defaults()
-    return bound.arguments.get(_STEPS)
+    return {**bound.arguments, **kwargs}.get(_STEPS)
 
 
 def far_in_steps(asked: int, calibrated: tuple[int, int]) -> str:
