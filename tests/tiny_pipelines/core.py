@@ -18,7 +18,6 @@ from diffusers import (
     DiffusionPipeline,
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxTransformer2DModel,
     LTXVideoTransformer3DModel,
@@ -53,6 +52,7 @@ from tiny_pipelines.parts import (
     tiny_wan_transformer,
     tiny_wan_vae,
 )
+from tiny_pipelines.sdxl import sdxl
 
 
 def stable_diffusion(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
@@ -70,23 +70,8 @@ def stable_diffusion(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPip
     return kind(**components | more)
 
 
-def sdxl() -> DiffusionPipeline:
-    time_width = 8
-    return diffusers.StableDiffusionXLPipeline(
-        vae=tiny_vae(),
-        text_encoder=clip_text_encoder(),
-        text_encoder_2=clip_text_encoder(CLIPTextModelWithProjection),
-        tokenizer=clip_tokenizer(),
-        tokenizer_2=clip_tokenizer(),
-        unet=tiny_unet(
-            cross_attention_dim=2 * WIDTH,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=time_width,
-            projection_class_embeddings_input_dim=6 * time_width + WIDTH,
-            use_linear_projection=True,
-        ),
-        scheduler=EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1),
-    )
+def sdxl_base() -> DiffusionPipeline:
+    return sdxl(diffusers.StableDiffusionXLPipeline)
 
 
 def sd3() -> DiffusionPipeline:
@@ -499,7 +484,7 @@ def kandinsky_inputs(batch: int) -> dict[str, Any]:
 
 PIPELINES = [
     TinyPipeline("sd15", diffusers.StableDiffusionPipeline, sd15, image_inputs, ("unet",)),
-    TinyPipeline("sdxl", diffusers.StableDiffusionXLPipeline, sdxl, image_inputs, ("unet",)),
+    TinyPipeline("sdxl", diffusers.StableDiffusionXLPipeline, sdxl_base, image_inputs, ("unet",)),
     TinyPipeline("sd3", diffusers.StableDiffusion3Pipeline, sd3, sd3_inputs, ("transformer",)),
     TinyPipeline("flux", diffusers.FluxPipeline, flux, flux_inputs, ("transformer",)),
     TinyPipeline("flux_cfg", diffusers.FluxPipeline, flux, flux_cfg_inputs, ("transformer",)),

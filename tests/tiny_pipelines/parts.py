@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLWan,
@@ -13,10 +14,13 @@ from diffusers import (
 )
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -72,6 +76,26 @@ def clip_text_encoder(
             initializer_factor=2.0,
         )
     )
+
+
+def clip_image_encoder() -> CLIPVisionModelWithProjection:
+    """A one-layer CLIP image encoder for ``clip_image_processor``."""
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=WIDTH,
+            projection_dim=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=SIZE,
+            patch_size=8,
+        )
+    )
+
+
+def clip_image_processor() -> CLIPImageProcessor:
+    """Scales pictures to the size that ``clip_image_encoder`` sees."""
+    return CLIPImageProcessor(crop_size=SIZE, size=SIZE)
 
 
 def t5_encoder(width: int = WIDTH, multilingual: bool = False) -> T5EncoderModel | UMT5EncoderModel:
@@ -143,6 +167,29 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     """A two-level text-conditioned UNet, with attention on its upper level."""
     shape = UNET_SHAPE | {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")} | changes
     return UNet2DConditionModel(sample_size=SIZE // 2, **shape)
+
+
+CONDITION_CHANNELS = (8, 16)
+"""Channels of a ControlNet's way from a picture to the size of its latents."""
+
+
+def ip_adapter_weights(unet: UNet2DConditionModel) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights as an IP-Adapter's file has them: the UNet attends to 4 tokens of a picture, too."""
+    width = unet.config.cross_attention_dim
+    attention = {}
+    for number, name in enumerate(unet.attn_processors):
+        layer = unet.get_submodule(name.removesuffix(".processor"))
+        if layer.is_cross_attention:
+            for projection in ("to_k_ip", "to_v_ip"):
+                weight = torch.randn(layer.inner_dim, width) * width**-0.5
+                attention[f"{number}.{projection}.weight"] = weight
+    image = {
+        "proj.weight": torch.randn(4 * width, WIDTH),
+        "proj.bias": torch.zeros(4 * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    return {"image_proj": image, "ip_adapter": attention}
 
 
 def tiny_wan_transformer() -> WanTransformer3DModel:

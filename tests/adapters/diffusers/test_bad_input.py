@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from schedulers import generate
+from tiny_pipelines import ALL_PIPELINES
 
 import adaptive_diffusion as ad
 from adaptive_diffusion import (
@@ -127,6 +128,11 @@ def test_a_controlnet_alone_is_no_denoiser(tiny: Tiny) -> None:
     whole = tiny("controlnet")
     with pytest.raises(UnsupportedPipelineError, match="no denoiser"):
         ad.enable(Incomplete(scheduler=whole.scheduler, controlnet=whole.controlnet))
+
+
+def test_a_controlnet_in_one_with_its_unet_is_a_denoiser() -> None:
+    whole = ALL_PIPELINES["StableDiffusionXLControlNetXSPipeline"].make()
+    ad.enable(Incomplete(scheduler=whole.scheduler, unet=whole.unet))
 
 
 @pytest.mark.parametrize(

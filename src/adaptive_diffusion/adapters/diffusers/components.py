@@ -11,8 +11,12 @@ from adaptive_diffusion.errors import UnsupportedPipelineError
 
 __all__ = ["check_pipeline", "denoisers", "is_side_network", "schedulers"]
 
-_DENOISER_MODULES = ("diffusers.models.unets", "diffusers.models.transformers")
-_SIDE_MODULES = ("diffusers.models.controlnets",)
+_DENOISERS = (
+    "diffusers.models.unets.",
+    "diffusers.models.transformers.",
+    "diffusers.models.controlnets.controlnet_xs.UNet",  # a UNet and its ControlNet in one
+)
+_SIDE_NETWORKS = ("diffusers.models.controlnets.",)
 _DENOISER_NAMES = ("unet", "transformer", "denoiser", "prior")
 
 # What these pipelines do in their loop is more than calling a denoiser on a continuous sample.
@@ -51,16 +55,13 @@ def denoisers(pipeline: Any) -> list[nn.Module]:
         module
         for name, module in _parts(pipeline)
         if isinstance(module, nn.Module)
-        and (
-            _comes_from(module, _DENOISER_MODULES + _SIDE_MODULES)
-            or name.startswith(_DENOISER_NAMES)
-        )
+        and (_is_one_of(module, _DENOISERS + _SIDE_NETWORKS) or name.startswith(_DENOISER_NAMES))
     ]
 
 
 def is_side_network(module: nn.Module) -> bool:
     """Whether the module only prepares something for a denoiser, as a ControlNet does."""
-    return _comes_from(module, _SIDE_MODULES)
+    return _is_one_of(module, _SIDE_NETWORKS) and not _is_one_of(module, _DENOISERS)
 
 
 def schedulers(pipeline: Any) -> list[Any]:
@@ -75,9 +76,12 @@ def _is_scheduler(part: Any) -> bool:
     )
 
 
-def _comes_from(module: nn.Module, packages: tuple[str, ...]) -> bool:
+def _is_one_of(module: nn.Module, names: tuple[str, ...]) -> bool:
+    """Whether the full name of the module's class, or of one that it inherits, begins so."""
     inner = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
-    return any(base.__module__.startswith(packages) for base in type(inner).__mro__)
+    return any(
+        f"{base.__module__}.{base.__qualname__}".startswith(names) for base in type(inner).__mro__
+    )
 
 
 def _parts(pipeline: Any) -> Iterator[tuple[str, Any]]:
