@@ -19,20 +19,18 @@ from diffusers import (
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
-    FluxTransformer2DModel,
     LTXVideoTransformer3DModel,
     MotionAdapter,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
-    SD3Transformer2DModel,
     UNet2DModel,
     UNet3DConditionModel,
     UniPCMultistepScheduler,
     VQModel,
 )
-from transformers import CLIPTextModelWithProjection
 
 from tiny_pipelines.base import TinyPipeline
+from tiny_pipelines.flux_sd3 import flux, flux_cfg_inputs, flux_inputs, sd3, t5_inputs
 from tiny_pipelines.inputs import image_inputs, masks, pictures, prompts
 from tiny_pipelines.parts import (
     BETAS,
@@ -74,64 +72,12 @@ def sdxl_base() -> DiffusionPipeline:
     return sdxl(diffusers.StableDiffusionXLPipeline)
 
 
-def sd3() -> DiffusionPipeline:
-    return diffusers.StableDiffusion3Pipeline(
-        transformer=SD3Transformer2DModel(
-            sample_size=SIZE // 2,
-            patch_size=2,
-            in_channels=4,
-            out_channels=4,
-            num_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=2 * WIDTH,
-            caption_projection_dim=32,
-            pooled_projection_dim=2 * WIDTH,
-            pos_embed_max_size=SIZE // 2,
-        ),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=tiny_vae(),
-        text_encoder=clip_text_encoder(CLIPTextModelWithProjection),
-        tokenizer=clip_tokenizer(),
-        text_encoder_2=clip_text_encoder(CLIPTextModelWithProjection),
-        tokenizer_2=clip_tokenizer(),
-        text_encoder_3=t5_encoder(2 * WIDTH),
-        tokenizer_3=t5_tokenizer(),
-    )
+def sd3_base() -> DiffusionPipeline:
+    return sd3(diffusers.StableDiffusion3Pipeline)
 
 
-def sd3_inputs(batch: int) -> dict[str, Any]:
-    return image_inputs(batch) | {"max_sequence_length": T5_LENGTH}
-
-
-def flux() -> DiffusionPipeline:
-    return diffusers.FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-        vae=tiny_vae(),
-        text_encoder=clip_text_encoder(),
-        tokenizer=clip_tokenizer(),
-        text_encoder_2=t5_encoder(),
-        tokenizer_2=t5_tokenizer(),
-        transformer=FluxTransformer2DModel(
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=WIDTH,
-            pooled_projection_dim=WIDTH,
-            guidance_embeds=True,
-            axes_dims_rope=(4, 4, 8),
-        ),
-    )
-
-
-def flux_inputs(batch: int) -> dict[str, Any]:
-    return image_inputs(batch, 3.5) | {"max_sequence_length": T5_LENGTH}
-
-
-def flux_cfg_inputs(batch: int) -> dict[str, Any]:
-    return flux_inputs(batch) | {"negative_prompt": ["dull"] * batch, "true_cfg_scale": 3.0}
+def flux_base() -> DiffusionPipeline:
+    return flux(diffusers.FluxPipeline)
 
 
 def wan(**more: Any) -> DiffusionPipeline:
@@ -485,9 +431,9 @@ def kandinsky_inputs(batch: int) -> dict[str, Any]:
 PIPELINES = [
     TinyPipeline("sd15", diffusers.StableDiffusionPipeline, sd15, image_inputs, ("unet",)),
     TinyPipeline("sdxl", diffusers.StableDiffusionXLPipeline, sdxl_base, image_inputs, ("unet",)),
-    TinyPipeline("sd3", diffusers.StableDiffusion3Pipeline, sd3, sd3_inputs, ("transformer",)),
-    TinyPipeline("flux", diffusers.FluxPipeline, flux, flux_inputs, ("transformer",)),
-    TinyPipeline("flux_cfg", diffusers.FluxPipeline, flux, flux_cfg_inputs, ("transformer",)),
+    TinyPipeline("sd3", diffusers.StableDiffusion3Pipeline, sd3_base, t5_inputs, ("transformer",)),
+    TinyPipeline("flux", diffusers.FluxPipeline, flux_base, flux_inputs, ("transformer",)),
+    TinyPipeline("flux_cfg", diffusers.FluxPipeline, flux_base, flux_cfg_inputs, ("transformer",)),
     TinyPipeline("wan", diffusers.WanPipeline, wan, wan_inputs, ("transformer",)),
     TinyPipeline(
         "wan22",

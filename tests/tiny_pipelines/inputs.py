@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 from tiny_pipelines.parts import SIZE
@@ -42,3 +43,9 @@ def image_inputs(batch: int, guidance_scale: float = 5.0) -> dict[str, Any]:
         "height": SIZE,
         "width": SIZE,
     }
+
+
+def photographs(batch: int) -> list[Image.Image]:
+    """The `pictures`, for pipelines that take no tensors."""
+    rows = (255 * pictures(batch)).round().byte().permute(0, 2, 3, 1)
+    return [Image.fromarray(row.numpy()) for row in rows]
