@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 _FAILED = 2
 _INTERRUPTED = 130
+_SERVE = ("fastapi", "uvicorn", "prometheus_client")
 _EXPECTED = (AdaptiveDiffusionError, ValueError, OSError)
 
 
@@ -63,7 +64,8 @@ def _explain(error: Exception) -> str:
 
 def _explain_missing(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f'{error.name} is not installed: pip install "adaptive-diffusion[cli]"'
+        extra = "serve" if error.name in _SERVE else "cli"
+        return f'{error.name} is not installed: pip install "adaptive-diffusion[{extra}]"'
     return f'{error}; pip install "adaptive-diffusion[cli]"'
 
 

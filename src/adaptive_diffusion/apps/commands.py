@@ -22,6 +22,7 @@ from adaptive_diffusion.apps.inputs import (
     writable_folder,
 )
 from adaptive_diffusion.miniatures import GUIDANCE
+from adaptive_diffusion.policies import ErrorControlled
 from adaptive_diffusion.profile import Profile
 
 __all__ = ["app"]
@@ -363,6 +364,68 @@ def calibrate(
         )
         profile.save(file)
     typer.echo(f"{profile}\n{file}")
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A folder, a hub id, or a miniature; emoji. Repeatable."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ADAPTIVE_DIFFUSION_API_KEY", help="What clients must have.", show_default=False
+        ),
+    ] = None,
+    scheduler: _Scheduler = None,
+    tolerance: _Tolerance = None,
+    quality: _Quality = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 8,
+    queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait.")] = 64,
+    rows: Annotated[int, typer.Option(min=1, help="Most rows of a joint denoiser call.")] = 32,
+    max_images: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 10,
+    max_steps: Annotated[int, typer.Option(min=1, help="Steps of a picture.")] = 150,
+    max_size: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 1024,
+    max_seconds: Annotated[float, typer.Option(min=1, help="Time of a request.")] = 300,
+    drain_seconds: Annotated[int, typer.Option(min=1, help="Time to finish on SIGTERM.")] = 60,
+    device: _Device = None,
+    dtype: _Dtype = "float32",
+    debug: _Debug = False,
+) -> None:
+    """Serves pictures over HTTP, as OpenAI's images interface does, batched across requests."""
+    from adaptive_diffusion.apps.server.command import check_address, load_models, run
+    from adaptive_diffusion.apps.server.limits import Limits
+
+    if tolerance is None and quality is None:
+        quality = "balanced"
+    chosen = choose_tolerance(tolerance, quality, None)
+    assert chosen is not None
+    ErrorControlled(tolerance=chosen)  # raises on one that can't be
+    check_address(host, api_key)
+    limits = Limits(
+        concurrency=concurrency,
+        queue=queue,
+        images=max_images,
+        steps=max_steps,
+        size=max_size,
+        seconds=max_seconds,
+        rows=rows,
+    )
+    with Console(stderr=True).status("loading"):
+        loaded = load_models(models or ["emoji"], scheduler, device, dtype)
+    run(
+        loaded,
+        limits,
+        chosen,
+        host=host,
+        port=port,
+        api_key=api_key,
+        drain_seconds=drain_seconds,
+        announce=typer.echo,
+    )
 
 
 @app.command()

@@ -49,6 +49,7 @@ def load_pipeline(
     device: str | None = None,
     dtype: str = "float32",
     revision: str | None = None,
+    safetensors_only: bool = False,
 ) -> Any:
     """A diffusers pipeline, ready to be called.
 
@@ -58,6 +59,7 @@ def load_pipeline(
         device: a torch device; a GPU where there is one, by default.
         dtype: a name of `DTYPES`.
         revision: a branch, tag or commit of the hub's repository.
+        safetensors_only: refuses weights in pickles, which can hold any code.
 
     Raises:
         ValueError: says which of them was wrong, and what there is. All but the scheduler's fit
@@ -68,7 +70,8 @@ def load_pipeline(
     if dtype not in DTYPES:
         raise ValueError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
     place = _device(device)
-    pipe = _from_pretrained(_locate(model), model, getattr(torch, dtype), revision)
+    options = {"revision": revision} | ({"use_safetensors": True} if safetensors_only else {})
+    pipe = _from_pretrained(_locate(model), model, getattr(torch, dtype), options)
     if scheduler is not None:
         pipe.scheduler = make_scheduler(pipe, scheduler)
     _mend(pipe)
@@ -114,7 +117,7 @@ def _locate(model: str) -> Path | str:
 
 
 def _from_pretrained(
-    place: Path | str, model: str, dtype: torch.dtype, revision: str | None
+    place: Path | str, model: str, dtype: torch.dtype, options: dict[str, Any]
 ) -> Any:
     import diffusers
     import transformers
@@ -122,9 +125,8 @@ def _from_pretrained(
     for library in (diffusers, transformers):
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
-    options: dict[str, Any] = {"revision": revision}
     if isinstance(place, Path):
-        options = {"local_files_only": True}
+        options = {**options, "local_files_only": True}
     try:
         with warnings.catch_warnings():  # torch_dtype has a new name, which 0.35 doesn't know
             warnings.simplefilter("ignore", FutureWarning)

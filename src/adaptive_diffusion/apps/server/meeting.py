@@ -85,6 +85,7 @@ class Meeting:
         self._is_closed = False
         self._floor = threading.Lock()
         self._present: ContextVar[bool] = ContextVar("present", default=False)
+        self._invited: dict[int, tuple[nn.Module, Any]] = {}  # and the classes they had
         self._verdicts: dict[Hashable, bool] = {}  # may calls of this kind be joined?
         self._last_seconds = 0.0
         self._thread = threading.Thread(target=self._serve, name="denoiser", daemon=True)
@@ -93,8 +94,9 @@ class Meeting:
     def invite(self, pipe: Any) -> None:
         """From now on the pipeline's denoisers, called by a request that attends, are met here."""
         for module in denoisers(pipe):
-            cls: Any = type(module)
-            if not getattr(cls, "_meets", False):
+            if id(module) not in self._invited:
+                cls: Any = type(module)
+                self._invited[id(module)] = module, cls
                 module.__class__ = self._meeting_class(cls)
 
     @contextmanager
@@ -113,11 +115,13 @@ class Meeting:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends the thread; call it when nobody attends any more."""
+        """Ends the thread and leaves the denoisers as they were; nobody may attend any more."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         self._thread.join()
+        for module, cls in self._invited.values():
+            module.__class__ = cls
 
     def _meeting_class(self, cls: Any) -> Any:
         def call_together(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -126,9 +130,7 @@ class Meeting:
                 return function(*args, **kwargs)
             return self._wait(_Waiting(module, function, Call(args, kwargs)))
 
-        subclass = same_named_subclass(cls, call_together)
-        subclass._meets = True
-        return subclass
+        return same_named_subclass(cls, call_together)
 
     def _wait(self, waiting: _Waiting) -> Any:
         with self._left_floor():

@@ -1,13 +1,142 @@
-"""The models that are served, and a pipeline for each request."""
+"""The models that are served, and a pipeline for each picture."""
 
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from adaptive_diffusion.adapters.diffusers.components import schedulers
+import numpy as np
+import torch
+from PIL import Image
 
-__all__ = ["own_pipeline"]
+from adaptive_diffusion.adapters.diffusers.components import schedulers
+from adaptive_diffusion.adapters.diffusers.generation import StepCallback
+from adaptive_diffusion.api import accelerate
+from adaptive_diffusion.apps.png import to_bytes
+from adaptive_diffusion.apps.server.errors import InvalidRequestError
+from adaptive_diffusion.trajectory import Report
+
+__all__ = ["Drawn", "Model", "Picture", "own_pipeline"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to make; None leaves a choice to the model.
+
+    Attributes:
+        tolerance: of the acceleration; at zero every step is computed.
+        size: width and height, in pixels.
+        image: what to begin with, for an edit.
+        mask: white where the image is to be painted anew.
+        strength: how far an edit leaves the image, up to 1.
+    """
+
+    prompt: str
+    seed: int
+    steps: int
+    tolerance: float
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    strength: float | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, and how it was made."""
+
+    image: Image.Image
+    report: Report
+
+
+class Model:
+    """A pipeline under a name.
+
+    Args:
+        name: what clients call it.
+        pipe: makes pictures from a prompt, or from nothing.
+        guidance: where a request has none; the pipeline's own by default.
+    """
+
+    def __init__(self, name: str, pipe: Any, guidance: float | None = None) -> None:
+        self.name = name
+        self.pipe = pipe
+        self._guidance = guidance
+        self._editors = _editors(pipe)
+
+    def check(self, picture: Picture) -> None:
+        """Raises `InvalidRequestError` if the model can't make that picture."""
+        pipe = self._pipe_for(picture)
+        takes = inspect.signature(type(pipe).__call__).parameters
+        if "prompt" not in takes and picture.prompt:
+            raise InvalidRequestError(
+                f"{self.name} takes no prompt: send an empty one", param="prompt"
+            )
+        if "prompt" in takes and not picture.prompt.strip():
+            raise InvalidRequestError("the prompt is empty: say what to draw", param="prompt")
+        for param, name, value in (
+            ("size", "height", picture.size),
+            ("guidance", "guidance_scale", picture.guidance),
+        ):
+            if value is not None and name not in takes and picture.image is None:
+                raise InvalidRequestError(f"{self.name} takes no {param}: leave it out", param)
+
+    def draw(self, picture: Picture, on_step: StepCallback | None = None) -> Drawn:
+        """Makes the picture with a pipeline of its own.
+
+        Raises:
+            InvalidRequestError: if the pipeline refuses its arguments.
+        """
+        pipe = own_pipeline(self._pipe_for(picture))
+        has_begun = False
+
+        def see(mask: list[list[bool]]) -> None:
+            nonlocal has_begun
+            has_begun = True
+            if on_step is not None:
+                on_step(mask)
+
+        torch.manual_seed(picture.seed)  # for what a pipeline draws without its generator
+        try:
+            with accelerate(pipe, tolerance=picture.tolerance, on_step=see) as run:
+                result = pipe(**self._arguments(pipe, picture))
+        except ValueError as error:
+            if has_begun:
+                raise
+            raise InvalidRequestError(f"{self.name} does not take that: {error}") from error
+        return Drawn(_image(result, pipe), run.report)
+
+    def _pipe_for(self, picture: Picture) -> Any:
+        if picture.image is None:
+            return self.pipe
+        task = "image-to-image" if picture.mask is None else "inpainting"
+        if task not in self._editors:
+            raise InvalidRequestError(f"{self.name} can't do {task}: it makes pictures only")
+        return self._editors[task]
+
+    def _arguments(self, pipe: Any, picture: Picture) -> dict[str, Any]:
+        takes = inspect.signature(type(pipe).__call__).parameters
+        guidance = self._guidance if picture.guidance is None else picture.guidance
+        width, height = picture.size or (None, None)
+        wanted: dict[str, Any] = {
+            "prompt": picture.prompt,
+            "num_inference_steps": picture.steps,
+            "generator": torch.Generator("cpu").manual_seed(picture.seed),
+            "guidance_scale": guidance,
+            "width": width,
+            "height": height,
+            "image": picture.image,
+            "mask_image": picture.mask,
+            "strength": picture.strength,
+            "output_type": "np",
+        }
+        return {
+            name: value for name, value in wanted.items() if value is not None and name in takes
+        }
 
 
 def own_pipeline(pipe: Any) -> Any:
@@ -18,3 +147,27 @@ def own_pipeline(pipe: Any) -> Any:
         if id(part) in shared:
             setattr(own, name, copy.deepcopy(part))
     return own
+
+
+def _editors(pipe: Any) -> Mapping[str, Any]:
+    """The pipelines that edit pictures with the same components, as far as there are any."""
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+
+    found = {}
+    for task, kind in (
+        ("image-to-image", AutoPipelineForImage2Image),
+        ("inpainting", AutoPipelineForInpainting),
+    ):
+        try:
+            found[task] = kind.from_pipe(pipe)
+        except ValueError:  # there is none for this kind of pipeline
+            continue
+        found[task].set_progress_bar_config(disable=True)
+    return found
+
+
+def _image(result: Any, pipe: Any) -> Image.Image:
+    images = getattr(result, "images", None)
+    if images is None or np.ndim(images) != 4:
+        raise TypeError(f"{type(pipe).__name__} makes no pictures")
+    return Image.fromarray(to_bytes(np.asarray(images[0], dtype=np.float32)))

@@ -1,0 +1,90 @@
+"""Starting the server: models loaded, a socket bound, and uvicorn until it is told to end."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+
+from adaptive_diffusion.apps.loading import load_pipeline
+from adaptive_diffusion.apps.server.app import create_app
+from adaptive_diffusion.apps.server.limits import Limits
+from adaptive_diffusion.apps.server.models import Model
+from adaptive_diffusion.miniatures import GUIDANCE
+
+__all__ = ["load_models", "run"]
+
+_CONNECTIONS = 256  # beside one for each picture; more are answered with 503
+
+
+def run(
+    models: Sequence[Model],
+    limits: Limits,
+    tolerance: float,
+    *,
+    host: str,
+    port: int,
+    api_key: str | None,
+    drain_seconds: int,
+    announce: Callable[[str], None],
+) -> None:
+    """Serves until SIGTERM or SIGINT: then no new work is taken, and what is begun is finished.
+
+    Args:
+        drain_seconds: how long to finish; what is not done then is dropped.
+        announce: told of the address.
+
+    Raises:
+        ValueError: if others could reach the server without an API key.
+        OSError: if the address can't be had.
+    """
+    check_address(host, api_key)
+    app = create_app(models, limits, tolerance, api_key)
+    config = uvicorn.Config(
+        app,
+        log_level="info",
+        limit_concurrency=_CONNECTIONS + limits.concurrency + limits.queue,
+        timeout_graceful_shutdown=drain_seconds,
+    )
+    logging.getLogger("adaptive_diffusion").setLevel(logging.INFO)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        announce(f"http://{shown}:{listening.getsockname()[1]}/v1")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def check_address(host: str, api_key: str | None) -> None:
+    """Raises `ValueError` if the address is open to other machines and there is no key."""
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost"
+    if not is_local and not api_key:
+        raise ValueError(
+            f"--host {host} can be reached from other machines: set --api-key, "
+            "or leave --host out to serve this machine alone"
+        )
+
+
+def load_models(
+    names: Sequence[str], scheduler: str | None, device: str | None, dtype: str
+) -> list[Model]:
+    """The models of these names, from safetensors alone.
+
+    Raises:
+        ValueError: on a name that is given twice, or none of a model.
+    """
+    if len(set(names)) < len(names):
+        raise ValueError("a --model is given twice: each has one name")
+    return [
+        Model(
+            name,
+            load_pipeline(name, scheduler, device, dtype, safetensors_only=True),
+            GUIDANCE.get(name),
+        )
+        for name in names
+    ]

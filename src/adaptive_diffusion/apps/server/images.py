@@ -1,0 +1,76 @@
+"""Pictures as answers: encoded, with how they were made beside them, and as they come to be."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from io import BytesIO
+from typing import Any
+
+from adaptive_diffusion.apps.server.models import Drawn, Picture
+from adaptive_diffusion.apps.server.requests import Generation
+
+__all__ = ["completed", "described", "encode", "event", "response"]
+
+
+def encode(drawn: Drawn, request: Generation) -> str:
+    """The picture's file in base64."""
+    buffer = BytesIO()
+    settings = {"quality": request.output_compression} if request.output_format != "png" else {}
+    drawn.image.save(buffer, request.output_format.upper(), **settings)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def described(picture: Picture, drawn: Drawn) -> dict[str, Any]:
+    """How the picture was made: what OpenAI's interface has no word for."""
+    report = drawn.report
+    return {
+        "seed": picture.seed,
+        "steps": report.steps,
+        "nfe": report.nfe[0],
+        "tolerance": picture.tolerance,
+        "notes": report.notes,
+    }
+
+
+def response(
+    request: Generation, pictures: list[Picture], drawn: list[Drawn], encoded: list[str]
+) -> dict[str, Any]:
+    """The answer to a request that is not streamed."""
+    return {
+        "created": int(time.time()),
+        "data": [
+            {"b64_json": text, **described(picture, made)}
+            for picture, made, text in zip(pictures, drawn, encoded, strict=True)
+        ],
+        "output_format": request.output_format,
+        "size": _size(drawn[0]),
+        "background": "opaque",
+    }
+
+
+def completed(
+    kind: str, index: int, request: Generation, picture: Picture, drawn: Drawn, encoded: str
+) -> dict[str, Any]:
+    """The event of a picture that is done."""
+    return {
+        "type": f"{kind}.completed",
+        "index": index,
+        "created_at": int(time.time()),
+        "b64_json": encoded,
+        "output_format": request.output_format,
+        "size": _size(drawn),
+        "background": "opaque",
+        "quality": request.quality,
+        **described(picture, drawn),
+    }
+
+
+def event(content: dict[str, Any]) -> str:
+    """A server-sent event."""
+    return f"event: {content['type']}\ndata: {json.dumps(content)}\n\n"
+
+
+def _size(drawn: Drawn) -> str:
+    return f"{drawn.image.width}x{drawn.image.height}"

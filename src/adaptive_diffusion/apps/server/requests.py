@@ -1,0 +1,110 @@
+"""What a client may ask for: OpenAI's images interface, and what skipping adds to it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from adaptive_diffusion.apps.server.errors import InvalidRequestError
+from adaptive_diffusion.apps.server.limits import Limits
+from adaptive_diffusion.policies.error_controlled import QUALITIES
+
+__all__ = ["Edit", "Generation"]
+
+Quality = Literal["auto", "faithful", "balanced", "fast", "low", "medium", "high", "standard", "hd"]
+_OPENAI_QUALITIES = {
+    "low": "fast",
+    "medium": "balanced",
+    "standard": "balanced",
+    "high": "faithful",
+    "hd": "faithful",
+}
+
+
+class Generation(BaseModel):
+    """A request for pictures. An argument that is null is as good as left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(
+        description="What to draw; empty for a model that takes no prompt.", max_length=100_000
+    )
+    model: str | None = Field(None, description="One of GET /v1/models; the first by default.")
+    n: int = Field(1, ge=1, description="Pictures; each has its own seed.")
+    size: str = Field(
+        "auto",
+        pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$",
+        description="Width x height; the model's own by default.",
+    )
+    quality: Quality = Field("auto", description="A tolerance by name; auto is the server's.")
+    response_format: Literal["b64_json"] = "b64_json"
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    output_compression: int = Field(95, ge=0, le=100, description="Of jpeg and webp.")
+    stream: bool = Field(False, description="Tell of every step by server-sent events.")
+    partial_images: Literal[0] = Field(0, description="Steps are told of, without pictures.")
+
+    steps: int = Field(50, ge=1, description="Ours: steps of the full run.")
+    seed: int | None = Field(
+        None, ge=0, lt=2**53, description="Ours: of the first picture; the next has the next."
+    )
+    tolerance: float | None = Field(
+        None, ge=0, le=1000, description="Ours: error that a run of skips may bring; 0 is in full."
+    )
+    guidance: float | None = Field(
+        None, ge=0, le=1000, description="Ours: guidance scale; the model's own by default."
+    )
+
+    user: str | None = Field(None, description="Ignored.")
+    background: Literal["auto", "opaque"] = Field("auto", description="Ignored.")
+    moderation: Literal["auto", "low"] = Field("auto", description="Ignored.")
+    style: Literal["vivid", "natural"] | None = Field(None, description="Ignored.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_null(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return {name: value for name, value in given.items() if value is not None}
+        return given
+
+    @property
+    def width_height(self) -> tuple[int, int] | None:
+        """The size asked for."""
+        if self.size == "auto":
+            return None
+        width, height = self.size.split("x")
+        return int(width), int(height)
+
+    def choose_tolerance(self, default: float) -> float:
+        """The tolerance that tolerance or quality asks for."""
+        if self.tolerance is not None:
+            return self.tolerance
+        if self.quality == "auto":
+            return default
+        return QUALITIES[_OPENAI_QUALITIES.get(self.quality, self.quality)]
+
+    def check(self, limits: Limits) -> None:
+        """Raises `InvalidRequestError` where the request is beyond a limit or in contradiction."""
+        if self.tolerance is not None and self.quality != "auto":
+            raise InvalidRequestError("give tolerance or quality, not both", "tolerance")
+        width_height = self.width_height or (1, 1)
+        for param, value, limit in (
+            ("n", self.n, limits.images),
+            ("steps", self.steps, limits.steps),
+            ("size", max(width_height), limits.size),
+            ("prompt", len(self.prompt), limits.prompt),
+        ):
+            if value > limit:
+                counted = "characters" if param == "prompt" else "here"
+                raise InvalidRequestError(
+                    f"{param} may be at most {limit} {counted}, not {value}", param
+                )
+
+
+class Edit(Generation):
+    """The fields of a request for edited pictures, beside the files `image` and `mask`."""
+
+    strength: float | None = Field(
+        None, gt=0, le=1, description="Ours: how far to leave the picture; 1 is all the way."
+    )
+    input_fidelity: Literal["high", "low"] | None = Field(None, description="Ignored.")

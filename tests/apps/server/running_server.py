@@ -1,0 +1,61 @@
+"""A server on a free port of this machine, over tiny models, and clients for it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import uvicorn
+from tiny_pipelines import TINY_PIPELINES
+
+from adaptive_diffusion.apps.server.app import create_app
+from adaptive_diffusion.apps.server.limits import Limits
+from adaptive_diffusion.apps.server.models import Model
+
+TOLERANCE = 3.0  # at which a tiny model's few steps have something to skip
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server.
+
+    Attributes:
+        url: its root.
+        model: its first model, for what it makes alone.
+    """
+
+    url: str
+    model: Model
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        """OpenAI's own client."""
+        defaults: dict[str, Any] = {"api_key": "none", "max_retries": 0, "timeout": 60}
+        return openai.OpenAI(base_url=f"{self.url}/v1", **defaults | options)
+
+
+def tiny_model(kind: str = "sd15") -> Model:
+    pipe = TINY_PIPELINES[kind].make()
+    pipe.set_progress_bar_config(disable=True)
+    return Model(kind, pipe, guidance=5.0 if kind == "sd15" else None)
+
+
+@contextmanager
+def serving(*models: Model, limits: Limits | None = None, **options: Any) -> Iterator[Served]:
+    """Runs a server for the length of the block."""
+    app = create_app(models, limits, tolerance=TOLERANCE, **options)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            thread.join(0.01)
+        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", models[0])
+    finally:
+        server.should_exit = True
+        thread.join()

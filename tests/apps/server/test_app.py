@@ -1,0 +1,304 @@
+"""The images interface, as OpenAI's own client sees it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+from running_server import TOLERANCE, Served, tiny_model
+
+from adaptive_diffusion.apps.server.limits import Limits
+from adaptive_diffusion.apps.server.models import Picture
+
+STEPS = 10
+SMALL = "32x32"
+
+Serve = Callable[..., Served]
+
+
+def picture_in(entry: Any) -> Image.Image:
+    return Image.open(BytesIO(base64.b64decode(entry.b64_json)))
+
+
+def generate(client: openai.OpenAI, prompt: str = "a red apple", **more: Any) -> Any:
+    extensions = {"steps": STEPS, "seed": 7} | more.pop("extensions", {})
+    return client.images.generate(
+        **{"prompt": prompt, "model": "sd15", "size": SMALL, "extra_body": extensions} | more
+    )
+
+
+def alone(served: Served, seed: int = 7, **changes: Any) -> np.ndarray:
+    wanted: dict[str, Any] = {
+        "prompt": "a red apple",
+        "steps": STEPS,
+        "tolerance": TOLERANCE,
+        "size": (32, 32),
+    }
+    return np.asarray(served.model.draw(Picture(seed=seed, **wanted | changes)).image).astype(int)
+
+
+def assert_same(image: Image.Image, expected: np.ndarray) -> None:
+    assert abs(np.asarray(image).astype(int) - expected).max() <= 1  # float rounding
+
+
+def black(width: int, height: int) -> bytes:
+    buffer = BytesIO()
+    Image.new("L", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def png(size: tuple[int, int] = (32, 32), transparent: bool = False) -> BytesIO:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    if transparent:
+        pixels[:, size[0] // 2 :, 3] = 0
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    buffer.seek(0)
+    buffer.name = "image.png"
+    return buffer
+
+
+def test_a_picture_is_the_one_the_model_makes_alone(served: Served) -> None:
+    answer = generate(served.client())
+    assert_same(picture_in(answer.data[0]), alone(served))
+    assert answer.output_format == "png"
+    assert answer.size == SMALL
+    assert answer.data[0].seed == 7
+    assert answer.data[0].steps == STEPS
+    assert 3 <= answer.data[0].nfe < STEPS
+
+
+def test_several_pictures_have_consecutive_seeds(served: Served) -> None:
+    answer = generate(served.client(), n=3)
+    assert [entry.seed for entry in answer.data] == [7, 8, 9]
+    for entry in answer.data:
+        assert_same(picture_in(entry), alone(served, seed=entry.seed))
+
+
+def test_requests_at_the_same_time_get_their_own_pictures(served: Served) -> None:
+    client = served.client()
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda seed: generate(client, extensions={"seed": seed}), range(6)))
+    for seed, answer in enumerate(answers):
+        assert_same(picture_in(answer.data[0]), alone(served, seed=seed))
+
+
+def test_a_seed_is_chosen_and_told_where_none_is_given(served: Served) -> None:
+    client = served.client()
+    seeds = {generate(client, extensions={"seed": None}).data[0].seed for _ in range(3)}
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "tolerance"),
+    [
+        ({"extensions": {"tolerance": 0.0}}, 0.0),
+        ({"extensions": {"quality": "fast"}}, 0.08),
+        ({"quality": "hd"}, 0.005),
+        ({"quality": "auto"}, TOLERANCE),
+    ],
+)
+def test_tolerance_and_quality(served: Served, asked: dict[str, Any], tolerance: float) -> None:
+    entry = generate(served.client(), **asked).data[0]
+    assert entry.tolerance == tolerance
+    assert_same(picture_in(entry), alone(served, tolerance=tolerance))
+    if tolerance == 0:
+        assert entry.nfe == STEPS
+
+
+def test_guidance_is_the_pipelines(served: Served) -> None:
+    entry = generate(served.client(), extensions={"guidance": 2.0}).data[0]
+    assert_same(picture_in(entry), alone(served, guidance=2.0))
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_output_formats(served: Served, kind: Any) -> None:
+    answer = generate(served.client(), output_format=kind)
+    assert picture_in(answer.data[0]).format == kind.upper()
+
+
+def test_a_model_without_prompt_takes_an_empty_one(served: Served) -> None:
+    answer = generate(served.client(), prompt="", model="ddim", size="auto")
+    assert picture_in(answer.data[0]).size[0] > 0
+    with pytest.raises(openai.BadRequestError, match="takes no prompt"):
+        generate(served.client(), prompt="a cat", model="ddim", size="auto")
+
+
+def test_progress_is_streamed(served: Served) -> None:
+    stream = generate(served.client(), n=2, stream=True)
+    events = list(stream)
+    for index in range(2):
+        own = [event for event in events if event.index == index]
+        assert [event.step for event in own[:-1]] == list(range(1, STEPS + 1))
+        assert {event.type for event in own[:-1]} == {"image_generation.progress"}
+        assert own[-1].type == "image_generation.completed"
+        assert own[-1].nfe == own[-2].nfe < STEPS
+        assert_same(picture_in(own[-1]), alone(served, seed=7 + index))
+
+
+def test_models_are_listed(served: Served) -> None:
+    client = served.client()
+    assert [model.id for model in client.models.list()] == ["sd15", "ddim"]
+    assert client.models.retrieve("ddim").owned_by == "adaptive-diffusion"
+    with pytest.raises(openai.NotFoundError, match=r"no model 'dall-e-3'.*sd15, ddim"):
+        generate(client, model="dall-e-3")
+
+
+def test_a_picture_is_edited(served: Served) -> None:
+    edit = {"strength": "0.5", "seed": 3, "steps": STEPS}
+    client = served.client()
+    answer = client.images.edit(image=png(), prompt="blue", model="sd15", extra_body=edit)
+    image = picture_in(answer.data[0])
+    assert image.size == (32, 32)
+    expected = alone(
+        served,
+        seed=3,
+        prompt="blue",
+        strength=0.5,
+        image=Image.open(png()).convert("RGB"),
+    )
+    assert_same(image, expected)
+    assert answer.data[0].steps == STEPS // 2
+
+
+def test_a_picture_is_painted_anew_where_the_mask_is_transparent(served: Served) -> None:
+    client = served.client()
+    answer = client.images.edit(
+        image=[png()],
+        mask=png(transparent=True),
+        prompt="blue",
+        model="sd15",
+        size=SMALL,  # type: ignore[arg-type]
+        extra_body={"seed": 3, "steps": STEPS},
+    )
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (16, 0, 32, 32))
+    expected = alone(
+        served, seed=3, prompt="blue", image=Image.open(png()).convert("RGB"), mask=mask
+    )
+    assert_same(picture_in(answer.data[0]), expected)
+
+
+def test_edits_can_be_streamed(served: Served) -> None:
+    events = served.client().images.edit(
+        image=png(), prompt="blue", stream=True, extra_body={"steps": 4, "strength": "1"}
+    )
+    kinds = [event.type for event in events]
+    assert kinds == ["image_edit.progress"] * 4 + ["image_edit.completed"]
+
+
+def test_a_model_that_edits_nothing_says_so(served: Served) -> None:
+    with pytest.raises(openai.BadRequestError, match="ddim can't do image-to-image"):
+        served.client().images.edit(image=png(), prompt="", model="ddim")
+
+
+BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"extensions": {"steps": 0}}, "steps", "greater than or equal to 1"),
+    ({"extensions": {"steps": 151}}, "steps", "at most 150"),
+    ({"extensions": {"tolerance": -1}}, "tolerance", "greater than"),
+    ({"extensions": {"tolerance": 1, "quality": "fast"}}, "tolerance", "not both"),
+    ({"extensions": {"tolerence": 1}}, "tolerence", "not permitted"),
+    ({"extensions": {"seed": -1}}, "seed", "greater than"),
+    ({"extensions": {"quality": "ultra"}}, "quality", "'faithful'"),
+    ({"n": 11}, "n", "at most 10"),
+    ({"size": "2048x32"}, "size", "at most 1024"),
+    ({"size": "big"}, "size", "pattern"),
+    ({"size": "33x33"}, "", "divisible by 8"),
+    ({"response_format": "url"}, "response_format", "b64_json"),
+    ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters"),
+    ({"prompt": "  "}, "prompt", "say what to draw"),
+]
+
+
+@pytest.mark.parametrize(("asked", "param", "message"), BAD_ARGUMENTS)
+def test_bad_arguments_are_refused(
+    served: Served, asked: dict[str, Any], param: str, message: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
+        generate(served.client(), **asked)
+    assert caught.value.type == "invalid_request_error"
+    assert (caught.value.param or "") == param
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must be a PNG"),
+        (b"GIF89a" + bytes(100), "must be a PNG"),
+        (png().getvalue()[:200], "can't be read"),
+        (black(6000, 4000), "at most 20000000"),
+    ],
+)
+def test_bad_pictures_are_refused(served: Served, content: bytes, message: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
+        served.client().images.edit(image=("x.png", content), prompt="blue")
+    assert caught.value.param == "image"
+
+
+def test_a_mask_must_fit(served: Served) -> None:
+    client = served.client()
+    for mask, message in ((png(), "transparent"), (png((16, 16), True), "size of image")):
+        with pytest.raises(openai.BadRequestError, match=message):
+            client.images.edit(image=png(), mask=mask, prompt="blue")
+
+
+def test_other_errors_have_the_same_form(served: Served) -> None:
+    for method, path, status in (
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/images/generations", 405),
+        ("POST", "/v1/images/generations", 400),
+        ("POST", "/v1/images/edits", 400),
+    ):
+        answer = httpx.request(method, served.url + path, content=b"{")
+        assert answer.status_code == status
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_the_api_key_is_asked_for(serve: Serve) -> None:
+    served = serve(tiny_model(), api_key="sécret")
+    assert httpx.get(f"{served.url}/health").status_code == 200
+    for path in ("/v1/models", "/metrics"):
+        assert httpx.get(served.url + path).status_code == 401
+    with pytest.raises(openai.AuthenticationError, match="bearer token"):
+        generate(served.client(api_key="secret"))
+    headers = {"Authorization": b"Bearer " + "sécret".encode()}
+    assert httpx.get(f"{served.url}/v1/models", headers=headers).status_code == 200
+
+
+def test_metrics_say_what_was_done(serve: Serve) -> None:
+    served = serve()
+    nfe = sum(entry.nfe for entry in generate(served.client(), n=2).data)
+    with pytest.raises(openai.BadRequestError):
+        generate(served.client(), n=0)
+    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    for line in (
+        'adaptive_diffusion_requests_total{path="/v1/images/generations",status="200"} 1.0',
+        'adaptive_diffusion_requests_total{path="/v1/images/generations",status="400"} 1.0',
+        'adaptive_diffusion_pictures_total{end="made",model="sd15"} 2.0',
+        f'adaptive_diffusion_nfe_total{{model="sd15"}} {float(nfe)}',
+        f'adaptive_diffusion_nfe_saved_total{{model="sd15"}} {float(2 * STEPS - nfe)}',
+        "adaptive_diffusion_queued_pictures 0.0",
+        "adaptive_diffusion_running_pictures 0.0",
+        'adaptive_diffusion_picture_seconds_count{model="sd15"} 2.0',
+    ):
+        assert line in lines
+
+
+def test_a_body_of_too_many_bytes_is_refused(serve: Serve) -> None:
+    served = serve(tiny_model(), limits=Limits(body_bytes=1000))
+    url = f"{served.url}/v1/images/generations"
+    body = b'{"prompt": "' + b"x" * 2000 + b'"}'
+    announced = httpx.post(url, content=body)
+    chunked = httpx.post(url, content=iter([body]), headers={"Content-Type": "application/json"})
+    for answer in (announced, chunked):
+        assert answer.status_code == 413
+        assert "1000 bytes" in answer.json()["error"]["message"]
