@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLWan,
     DDIMScheduler,
+    PriorTransformer,
     UNet2DConditionModel,
     WanTransformer3DModel,
 )
@@ -141,9 +142,13 @@ def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
     )
 
 
-def tiny_vae(channels: int = 4, widths: tuple[int, ...] = (8, 16)) -> AutoencoderKL:
+def tiny_vae(
+    channels: int = 4, widths: tuple[int, ...] = (8, 16), colours: int = 3
+) -> AutoencoderKL:
     """An image VAE that halves height and width, once less than it has levels."""
     return AutoencoderKL(
+        in_channels=colours,
+        out_channels=colours,
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
@@ -203,6 +208,17 @@ def ip_adapter_weights(unet: UNet2DConditionModel) -> dict[str, dict[str, torch.
         "norm.bias": torch.zeros(width),
     }
     return {"image_proj": image, "ip_adapter": attention}
+
+
+def tiny_prior() -> PriorTransformer:
+    """A two-layer transformer that makes a picture's embedding of a prompt."""
+    return PriorTransformer(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        embedding_dim=WIDTH,
+        num_embeddings=CLIP_LENGTH,
+        num_layers=2,
+    )
 
 
 def tiny_wan_transformer() -> WanTransformer3DModel:

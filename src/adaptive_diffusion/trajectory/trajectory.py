@@ -75,6 +75,10 @@ class Trajectory:
         self._plan = [True] * len(self.traces)
         return self._plan
 
+    def cancel(self) -> None:
+        """Takes back that a step was begun: it belongs to another loop."""
+        self._is_open = False
+
     def fill(self, key: Hashable, output: Tensor, sample: Tensor) -> Tensor:
         """The open step's output with forecasts for the samples that were skipped."""
         if self.step >= len(self._schedule):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from schedulers import STOCHASTIC, count_calls, generate, pipeline_with, relative_difference
 from tiny_pipelines import TINY_PIPELINES, run, single
 
@@ -127,6 +128,27 @@ def test_where_rows_can_not_be_told_apart_the_report_says_so(name: str, tiny: Ti
     assert note in str(report)
     assert result.shape[0] == 2
     assert result.isfinite().all()
+
+
+class SharedAttention(AttnProcessor2_0):
+    """Every sample attends to the first one."""
+
+    def __call__(
+        self, attn: Any, hidden_states: Any, encoder_hidden_states: Any = None, **rest: Any
+    ) -> Any:
+        keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        return super().__call__(attn, hidden_states, keys[:1].expand_as(keys), **rest)
+
+
+def test_attention_from_elsewhere_may_look_across_samples(tiny: Tiny) -> None:
+    """Nothing but the whole batch can then be computed, or skipped."""
+    pipe = tiny("sd15")
+    pipe.unet.set_attn_processor(SharedAttention())
+    ad.enable(pipe, tolerance=1e9)
+    generate(pipe, 2, steps=10)
+    report = ad.report(pipe)
+    assert len(report.mask) == 1
+    assert "attention of its own" in str(report)
 
 
 def test_several_images_per_prompt_are_samples_too(tiny: Tiny) -> None:

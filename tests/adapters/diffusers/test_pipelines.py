@@ -173,6 +173,23 @@ def test_guidance_that_is_cut_off_on_the_way(tiny: Tiny) -> None:
     assert relative_difference(skipped, plain) < 0.5
 
 
+def test_samples_of_another_shape_begin_a_new_loop(tiny: Tiny) -> None:
+    """As where frames join in, or the resolution changes on the way: no forecast reaches there."""
+
+    def crop(_: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
+        return {"latents": given["latents"][..., :4]} if step == 4 else given
+
+    pipe = tiny("sd15")
+    arguments = {"steps": 10, "callback_on_step_end": crop}
+    plain = generate(pipe, **arguments)
+    ad.enable(pipe, tolerance=0)
+    assert torch.equal(generate(pipe, **arguments), plain)
+    ad.enable(pipe, tolerance=1e9)
+    assert generate(pipe, **arguments).shape == plain.shape
+    before, after = [True, True, True, False, False], [True, True, True, False, True]
+    assert ad.report(pipe).mask == [before + after]
+
+
 class OwnLoop:
     """A pipeline of somebody's own that may write into the denoiser's outputs."""
 

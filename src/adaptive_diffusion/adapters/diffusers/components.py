@@ -9,7 +9,13 @@ from torch import nn
 
 from adaptive_diffusion.errors import UnsupportedPipelineError
 
-__all__ = ["check_pipeline", "denoisers", "is_side_network", "schedulers"]
+__all__ = [
+    "brings_own_attention",
+    "check_pipeline",
+    "denoisers",
+    "is_side_network",
+    "schedulers",
+]
 
 _DENOISERS = (
     "diffusers.models.unets.",
@@ -26,6 +32,9 @@ _UNSUPPORTED = {
     "LLaDA": "it samples discrete tokens, whose changes can't be extrapolated",
     "Onnx": "its denoiser is an ONNX session, not a torch module",
     "LEdits": "it edits the attention maps that its denoiser calls leave behind",
+    "SAG": "it goes by the attention maps that its denoiser calls leave behind",
+    "Pix2PixZero": "it follows gradients through its denoiser calls",
+    "Paradigms": "it denoises many timesteps in one call, and takes no single steps",
     "AttendAndExcite": "it follows gradients through its denoiser calls",
     "Panorama": "it blends interleaved views within one step",
     "Combined": "it wraps other pipelines: enable its inner ones instead",
@@ -62,6 +71,12 @@ def denoisers(pipeline: Any) -> list[nn.Module]:
 def is_side_network(module: nn.Module) -> bool:
     """Whether the module only prepares something for a denoiser, as a ControlNet does."""
     return _is_one_of(module, _SIDE_NETWORKS) and not _is_one_of(module, _DENOISERS)
+
+
+def brings_own_attention(module: nn.Module) -> bool:
+    """Whether some of the module's attention is computed by other code than diffusers' models."""
+    processors = getattr(module, "attn_processors", {}).values()
+    return not all(type(each).__module__.startswith("diffusers.models") for each in processors)
 
 
 def schedulers(pipeline: Any) -> list[Any]:

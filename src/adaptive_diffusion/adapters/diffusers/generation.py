@@ -21,7 +21,10 @@ from adaptive_diffusion.adapters.diffusers.batch import (
     reason_to_stay_whole,
     shapes,
 )
-from adaptive_diffusion.adapters.diffusers.components import is_side_network
+from adaptive_diffusion.adapters.diffusers.components import (
+    brings_own_attention,
+    is_side_network,
+)
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     SchedulerStep,
     noise_schedule,
@@ -42,7 +45,8 @@ class _Loop:
     branches: dict[Any, Any] = field(default_factory=dict)  # the last outputs, by branch
     calls: Counter[int] = field(default_factory=Counter)  # this iteration's, by module
     steps: Counter[int] = field(default_factory=Counter)  # this iteration's, by scheduler
-    inputs: list[tuple[Any, Any]] = field(default_factory=list)  # the first iteration's arguments
+    inputs: dict[Any, Any] = field(default_factory=dict)  # this iteration's, of branches not seen
+    shape: torch.Size | None = None  # of the sample that the scheduler steps
     plan: list[bool] | None = None  # unknown until the first step has shown the samples
     spared: bool = False  # this iteration: whether a denoiser call was, at least in part
     trajectory: Trajectory | None = None
@@ -52,6 +56,7 @@ class _Loop:
         self.trajectory.close()
         self.calls.clear()
         self.steps.clear()
+        self.inputs.clear()
         self.spared = False
         self.plan = self.trajectory.open()
 
@@ -81,8 +86,8 @@ class Generation:
         loop = self._iteration()
         key = (id(module), loop.calls[id(module)], shapes(args, kwargs))
         loop.calls[id(module)] += 1
-        if loop.plan is None:
-            loop.inputs.append((args, kwargs))
+        if key not in loop.branches:
+            loop.inputs[key] = module, args, kwargs
         side = id(module) in self._side_networks
         if loop.plan is None or all(loop.plan):
             output = call(*args, **kwargs)
@@ -105,6 +110,8 @@ class Generation:
             self._refuse(f"the step of {type(scheduler).__name__} takes no model output and sample")
         if loop is None or not loop.calls or self._refused:
             return step(scheduler, *args, **kwargs)
+        if not loop.steps:
+            loop = self._loop_of(loop, solver.sample)
         if loop.trajectory is None:
             loop.trajectory = self._begin_trajectory(loop, scheduler, solver)
         key = (id(scheduler), loop.steps[id(scheduler)])
@@ -139,6 +146,16 @@ class Generation:
             self._loop.begin_iteration()
         return self._loop
 
+    def _loop_of(self, loop: _Loop, sample: Tensor) -> _Loop:
+        """The loop that the iteration belongs to: a new one, if the sample has another shape."""
+        if loop.trajectory is not None and loop.shape != sample.shape:
+            loop.trajectory.cancel()
+            self._end_loop()
+            branches = {key: loop.branches[key] for key in loop.inputs}
+            self._loop = loop = _Loop(branches, loop.calls, inputs=loop.inputs)
+        loop.shape = sample.shape
+        return loop
+
     def _begin_trajectory(self, loop: _Loop, scheduler: Any, solver: SchedulerStep) -> Trajectory:
         schedule = noise_schedule(scheduler).tail(position_of(solver.timestep, scheduler))
         samples = self._count_samples(loop, solver.sample)
@@ -150,12 +167,18 @@ class Generation:
     def _count_samples(self, loop: _Loop, sample: Tensor) -> int:
         if len(sample) == 1:
             return 1
-        for args, kwargs in loop.inputs:
+        for module, args, kwargs in loop.inputs.values():
             reason = reason_to_stay_whole(args, kwargs, sample)
+            if brings_own_attention(module):
+                reason = "the denoiser has attention of its own, which may look across samples"
             if reason is not None:
-                self._notes.append(f"the batch is decided as a whole: {reason}")
+                self._note(f"the batch is decided as a whole: {reason}")
                 return 1
         return len(sample)
+
+    def _note(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
 
     def _refuse(self, reason: str) -> None:
         if not self._refused:
