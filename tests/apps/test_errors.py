@@ -150,6 +150,6 @@ def test_an_interruption_is_no_error(cli, tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loading, "_locate", interrupt)
+    monkeypatch.setattr(loading, "locate", interrupt)
     done = cli("generate", "x", "--out", tmp_path)
     assert (done.code, done.err.strip()) == (130, "interrupted")

@@ -16,7 +16,13 @@ __all__ = ["main"]
 
 _FAILED = 2
 _INTERRUPTED = 130
-_SERVE = ("fastapi", "uvicorn", "prometheus_client")
+_EXTRAS = {  # package: what brings it, if it is not [cli]
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
+    "ray": "ray",
+    "pyarrow": "ray",
+}
 _EXPECTED = (AdaptiveDiffusionError, ValueError, OSError)
 
 
@@ -64,8 +70,9 @@ def _explain(error: Exception) -> str:
 
 def _explain_missing(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        extra = "serve" if error.name in _SERVE else "cli"
-        return f'{error.name} is not installed: pip install "adaptive-diffusion[{extra}]"'
+        package = error.name.partition(".")[0]
+        extra = _EXTRAS.get(package, "cli")
+        return f'{package} is not installed: pip install "adaptive-diffusion[{extra}]"'
     return f'{error}; pip install "adaptive-diffusion[cli]"'
 
 

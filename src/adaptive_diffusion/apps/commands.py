@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from adaptive_diffusion.apps.inputs import (
+    EngineName,
     PolicyName,
     choose_tolerance,
     make_policy,
@@ -22,7 +23,7 @@ from adaptive_diffusion.apps.inputs import (
     writable_folder,
 )
 from adaptive_diffusion.miniatures import GUIDANCE
-from adaptive_diffusion.policies import ErrorControlled
+from adaptive_diffusion.policies import ErrorControlled, Policy
 from adaptive_diffusion.profile import Profile
 
 __all__ = ["app"]
@@ -129,7 +130,7 @@ def generate(
     """Makes pictures as PNG files that carry prompt, seed, policy and mask."""
     from adaptive_diffusion.apps.display import StepProgress
     from adaptive_diffusion.apps.loading import load_pipeline
-    from adaptive_diffusion.apps.png import file_name, mask_text, save_png
+    from adaptive_diffusion.apps.png import file_name, how_made, save_png
     from adaptive_diffusion.apps.sampling import Sampler, Settings
 
     profile = None if profile_file is None else Profile.load(profile_file)
@@ -152,19 +153,92 @@ def generate(
             notes += [note for note in result.notes if note not in notes]
             for sample, image, mask in zip(batch, result.images, result.masks, strict=True):
                 path = folder / file_name(sample)
-                entries = {
-                    "prompt": sample.prompt or "",
-                    "seed": str(sample.seed),
-                    "policy": policy.value if chosen is None else str(chosen),
-                    "mask": mask_text(mask),
-                    "model": model,
-                    "scheduler": type(sampler.pipe.scheduler).__name__,
-                    "steps": str(steps),
-                }
-                save_png(path, image, entries)
+                save_png(path, image, how_made(sample, mask, chosen, sampler, model))
                 made.append(f"{path}  {sum(mask)} of {len(mask)} steps computed")
     for line in made + [f"note: {note}" for note in notes]:
         typer.echo(line)
+
+
+@app.command()
+def batch(
+    prompts_file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROMPTS.jsonl",
+            help='A line per picture: {"prompt": "a red apple"}, and negative_prompt, seed, steps, '
+            "guidance, width and height, tolerance, id where they differ from the options.",
+        ),
+    ],
+    out: _Out,
+    model: _Model = "emoji",
+    steps: _Steps = 50,
+    scheduler: _Scheduler = None,
+    guidance: _Guidance = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all lines that name none.")] = 0,
+    size: _Size = None,
+    policy: _Policy = PolicyName.ERROR_CONTROLLED,
+    tolerance: _Tolerance = None,
+    quality: _Quality = None,
+    profile_file: _Profile = None,
+    threshold: _Threshold = None,
+    max_skip: _MaxSkip = None,
+    device: _Device = None,
+    dtype: _Dtype = "float32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per call.")] = 4,
+    engine: Annotated[
+        EngineName, typer.Option(help="This process, or Ray's workers (extra ray).")
+    ] = EngineName.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, help="Pipelines that Ray keeps; 1.")] = None,
+    cpus_per_worker: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processor cores, and threads, of each of Ray's workers; 1."),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs of each of Ray's workers; 1 where there are any."),
+    ] = None,
+    debug: _Debug = False,
+) -> None:
+    """Makes the pictures of a file; goes on where it was interrupted. Exit code 1: some failed."""
+    from functools import partial
+
+    from adaptive_diffusion.apps.batch.batch import Engine, run_batch
+    from adaptive_diffusion.apps.batch.engines import Workers, make_here, make_on_ray
+    from adaptive_diffusion.apps.batch.model import Model
+    from adaptive_diffusion.apps.batch.outputs import Outputs
+    from adaptive_diffusion.apps.batch.prompts_file import Defaults, read_lines
+
+    profile = None if profile_file is None else Profile.load(profile_file)
+    common = choose_tolerance(tolerance, quality, profile)
+
+    def policy_of(own: float | None) -> Policy | None:
+        return make_policy(policy, common if own is None else own, threshold, max_skip)
+
+    policy_of(None)
+    defaults = Defaults(seed, steps, _guidance(guidance, model), parse_size(size), policy_of)
+    lines = read_lines(prompts_file, defaults)
+    if engine is EngineName.RAY:
+        import ray.data  # noqa: F401  a missing extra is found before the work
+
+        team = Workers(workers or 1, cpus_per_worker or 1, gpus_per_worker)
+        make: Engine = partial(make_on_ray, workers=team)
+    elif (workers, cpus_per_worker, gpus_per_worker) == (None, None, None):
+        make = make_here
+    else:
+        raise ValueError("--workers and what each gets go with --engine ray")
+    summary = run_batch(
+        prompts_file,
+        lines,
+        Model.choose(model, scheduler, device, dtype),
+        Outputs(writable_folder(out)),
+        make,
+        batch_size=batch_size,
+        profile=profile,
+        console=Console(stderr=True),
+    )
+    typer.echo(f"{summary}\n{out}")
+    if summary.failed:
+        raise typer.Exit(1)
 
 
 @app.command()

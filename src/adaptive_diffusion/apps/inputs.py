@@ -14,6 +14,7 @@ from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profile import Profile
 
 __all__ = [
+    "EngineName",
     "PolicyName",
     "choose_tolerance",
     "make_policy",
@@ -30,6 +31,13 @@ class PolicyName(str, Enum):
     ERROR_CONTROLLED = "error-controlled"
     THIRD_ORDER = "third-order"
     NONE = "none"
+
+
+class EngineName(str, Enum):
+    """Who does the work of a batch."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def make_policy(

@@ -12,7 +12,15 @@ import torch
 
 from adaptive_diffusion.miniatures import miniatures
 
-__all__ = ["DTYPES", "SCHEDULERS", "load_pipeline", "make_scheduler"]
+__all__ = [
+    "DTYPES",
+    "SCHEDULERS",
+    "check_choices",
+    "commit_of",
+    "load_pipeline",
+    "locate",
+    "make_scheduler",
+]
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -65,18 +73,23 @@ def load_pipeline(
         ValueError: says which of them was wrong, and what there is. All but the scheduler's fit
             to the model is checked before the model is loaded.
     """
-    if scheduler is not None and scheduler not in SCHEDULERS:
-        raise ValueError(f"no scheduler {scheduler!r}: choose from {', '.join(SCHEDULERS)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
+    check_choices(scheduler, dtype)
     place = _device(device)
     options = {"revision": revision} | ({"use_safetensors": True} if safetensors_only else {})
-    pipe = _from_pretrained(_locate(model), model, getattr(torch, dtype), options)
+    pipe = _from_pretrained(locate(model), model, getattr(torch, dtype), options)
     if scheduler is not None:
         pipe.scheduler = make_scheduler(pipe, scheduler)
     _mend(pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(place)
+
+
+def check_choices(scheduler: str | None, dtype: str) -> None:
+    """Raises `ValueError`, with what there is, on the name of none of them."""
+    if scheduler is not None and scheduler not in SCHEDULERS:
+        raise ValueError(f"no scheduler {scheduler!r}: choose from {', '.join(SCHEDULERS)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
 
 
 def _device(name: str | None) -> torch.device:
@@ -95,8 +108,12 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _locate(model: str) -> Path | str:
-    """The folder of a model, or its hub id if that is what the name looks like."""
+def locate(model: str) -> Path | str:
+    """The folder of a model, or its hub id if that is what the name looks like.
+
+    Raises:
+        ValueError: if it is none of both; says what there is.
+    """
     at_hand = miniatures()
     if model in at_hand:
         return at_hand[model]
@@ -114,6 +131,26 @@ def _locate(model: str) -> Path | str:
             f"or a miniature (at hand: {', '.join(at_hand) or 'none'})"
         )
     return model
+
+
+def commit_of(hub_id: str) -> str:
+    """The commit that a hub id stands for now; offline, the one at hand.
+
+    Raises:
+        ValueError: if the hub has no such pipeline.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        index = hf_hub_download(hub_id, "model_index.json")
+    except (OSError, ValueError) as error:
+        raise _not_to_be_had(hub_id, error) from error
+    return Path(index).parent.name  # .../snapshots/COMMIT/model_index.json
+
+
+def _not_to_be_had(model: str, error: Exception) -> ValueError:
+    reason = textwrap.shorten(str(error), _LONGEST_REASON, placeholder=" ...")
+    return ValueError(f"no folder {model!r} here, and the hub gave no such model: {reason}")
 
 
 def _from_pretrained(
@@ -134,10 +171,7 @@ def _from_pretrained(
     except OSError as error:
         if isinstance(place, Path):
             raise ValueError(f"model folder {model!r} can't be loaded: {error}") from error
-        raise ValueError(
-            f"no folder {model!r} here, and the hub gave no such model: "
-            f"{textwrap.shorten(str(error), _LONGEST_REASON, placeholder=' ...')}"
-        ) from error
+        raise _not_to_be_had(model, error) from error
 
 
 def _mend(pipe: Any) -> None:

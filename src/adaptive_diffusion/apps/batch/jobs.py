@@ -1,0 +1,99 @@
+"""Pictures to be made, and the key that each is kept under.
+
+The key is a hash of what decides a picture:
+
+- the model, by the content of its files or its commit on the hub; its scheduler and number type;
+- the prompts, seed, steps, guidance, size, and the policy with its settings;
+- the versions of this package, which decides what is skipped, and of diffusers, whose pipelines and
+  schedulers do the rest.
+
+Left out is what changes a picture in float rounding only: device, threads, who shares the call, the
+versions of torch and transformers. So another machine can go on with a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from adaptive_diffusion.apps.batch.model import Model
+from adaptive_diffusion.apps.environment import versions
+from adaptive_diffusion.apps.sampling import Settings
+from adaptive_diffusion.policies import Policy
+
+__all__ = ["Job", "calls_of", "key_of"]
+
+_KEY_LENGTH = 32  # hexadecimal digits: 128 bits
+_DECISIVE = ("adaptive_diffusion", "diffusers")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, as it was asked for; None leaves a choice to the model or its pipeline.
+
+    Attributes:
+        policy: None for the full run.
+        size: width and height in pixels.
+    """
+
+    prompt: str | None
+    seed: int
+    steps: int
+    policy: Policy | None
+    negative_prompt: str | None = None
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What it has to have in common with the others of a call."""
+        return Settings(self.steps, self.guidance, self.size)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything about it, as JSON takes it."""
+        policy = None
+        if self.policy is not None:
+            settings = asdict(self.policy)  # type: ignore[call-overload]
+            policy = {"name": type(self.policy).__name__, **settings}
+        return {
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "seed": self.seed,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "size": self.size,
+            "policy": policy,
+        }
+
+
+def key_of(job: Job, model: Model) -> str:
+    """The name of the job's files, without suffix."""
+    decides = {
+        **job.describe(),
+        "model": model.fingerprint,
+        "scheduler": model.scheduler,
+        "dtype": model.dtype,
+        "versions": {package: versions()[package] for package in _DECISIVE},
+    }
+    text = json.dumps(decides, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+
+
+def calls_of(jobs: Mapping[str, Job], size: int, made: Collection[str]) -> list[dict[str, Job]]:
+    """Jobs by key, in calls of `size` with equal settings; those made already are left out.
+
+    They are left out of calls that are the same for every run of a file: who shares a call decides
+    the rounding, and a run that was interrupted is to give what it would have given.
+    """
+    alike: dict[Any, list[str]] = {}
+    for key, job in jobs.items():
+        alike.setdefault((job.settings, job.policy, job.negative_prompt is None), []).append(key)
+    calls = [
+        {key: jobs[key] for key in keys[start : start + size] if key not in made}
+        for keys in alike.values()
+        for start in range(0, len(keys), size)
+    ]
+    return [call for call in calls if call]

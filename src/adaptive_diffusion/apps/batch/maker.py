@@ -1,0 +1,150 @@
+"""Makes the pictures of a call and writes them: the same work wherever an engine has it done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from adaptive_diffusion.apps.batch.jobs import Job
+from adaptive_diffusion.apps.batch.model import Model
+from adaptive_diffusion.apps.batch.outputs import Outputs
+from adaptive_diffusion.apps.environment import describe_device, versions
+from adaptive_diffusion.apps.png import encode_png, how_made, mask_text
+from adaptive_diffusion.apps.record import to_json
+from adaptive_diffusion.apps.sampling import Sample, Sampler
+from adaptive_diffusion.profile import Profile
+
+__all__ = ["Maker", "Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        steps: that were asked for.
+        computed: for every step of the loop, whether the denoiser was called; empty if the picture
+            was there before, or failed.
+        error: why it failed, or None.
+        notes: what the user should know.
+    """
+
+    key: str
+    steps: int
+    computed: tuple[bool, ...] = ()
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Maker:
+    """A pipeline at work; it is loaded when the first picture is made.
+
+    Args:
+        model: makes the pictures.
+        outputs: where they go.
+        profile: that the tolerance is from, if it is; what does not fit it is noted.
+    """
+
+    def __init__(self, model: Model, outputs: Outputs, profile: Profile | None = None) -> None:
+        self._model = model
+        self.outputs = outputs
+        self._profile = profile
+
+    def make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
+        """Makes the pictures of jobs with equal settings, but those that are there, in one call.
+
+        If the call fails, each is tried alone, and what fails again is recorded with the reason.
+
+        Raises:
+            ValueError: if the model can't be loaded.
+            OutputError: if something can't be written.
+        """
+        missing = {key: job for key, job in jobs.items() if not self.outputs.is_made(key)}
+        there = [Outcome(key, job.steps) for key, job in jobs.items() if key not in missing]
+        return there + (self._make(missing) if missing else [])
+
+    def fail(self, key: str, job: Job, reason: str) -> Outcome:
+        """Records that the job could not be done."""
+        self.outputs.add(key, self._record(key, job, {"error": reason}), None)
+        return Outcome(key, job.steps, error=reason)
+
+    @cached_property
+    def _pipe(self) -> Any:
+        return self._model.load()
+
+    def _make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
+        pipe = self._pipe
+        try:
+            made = _run(pipe, list(jobs.values()))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if len(jobs) == 1:
+                return [self.fail(key, job, reason) for key, job in jobs.items()]
+        else:
+            return [
+                self._keep(key, job, each)
+                for (key, job), each in zip(jobs.items(), made, strict=True)
+            ]
+        return [outcome for key, job in jobs.items() for outcome in self._make({key: job})]
+
+    def _keep(self, key: str, job: Job, made: _Made) -> Outcome:
+        if not np.isfinite(made.image).all():
+            return self.fail(key, job, "the model gave values that are no numbers (NaN)")
+        entries = how_made(made.sample, made.mask, job.policy, made.sampler, self._model.name)
+        details = {
+            "nfe": sum(made.mask),
+            "mask": mask_text(made.mask),
+            "seconds": made.seconds,
+            "notes": made.notes,
+            "error": None,
+        }
+        self.outputs.add(key, self._record(key, job, details), encode_png(made.image, entries))
+        misfits = self._profile.differences(self._pipe, job.steps) if self._profile else []
+        return Outcome(key, job.steps, tuple(made.mask), notes=(*misfits, *made.notes))
+
+    def _record(self, key: str, job: Job, details: Mapping[str, Any]) -> str:
+        made_by = {
+            "model": self._model.name,
+            "fingerprint": self._model.fingerprint,
+            "pipeline": type(self._pipe).__name__,
+            "scheduler": type(self._pipe.scheduler).__name__,
+            "device": describe_device(self._pipe.device),
+            "dtype": self._model.dtype,
+            "versions": versions(),
+        }
+        return to_json({"key": key, **job.describe(), **made_by, **details})
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One of a call's pictures; seconds are its share of the call's denoising and decoding."""
+
+    sample: Sample
+    image: np.ndarray
+    mask: Sequence[bool]
+    seconds: float
+    notes: tuple[str, ...]
+    sampler: Sampler
+
+
+def _run(pipe: Any, jobs: Sequence[Job]) -> list[_Made]:
+    sampler = Sampler(pipe, jobs[0].settings)
+    samples = [_sample(sampler, job) for job in jobs]
+    batch = sampler.run(samples, jobs[0].policy)
+    assert batch.images is not None
+    return [
+        _Made(sample, image, mask, batch.seconds / len(jobs), batch.notes, sampler)
+        for sample, image, mask in zip(samples, batch.images, batch.masks, strict=True)
+    ]
+
+
+def _sample(sampler: Sampler, job: Job) -> Sample:
+    prompts = [] if job.prompt is None else [job.prompt]
+    [sample] = sampler.plan(prompts, 1, job.seed)
+    if job.negative_prompt is None:
+        return sample
+    return replace(sample, arguments={"negative_prompt": job.negative_prompt})
