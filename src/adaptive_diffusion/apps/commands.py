@@ -503,6 +503,32 @@ def serve(
 
 
 @app.command()
+def ui(
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A miniature, a folder or a hub id; may be given repeatedly."),
+    ] = None,
+    device: _Device = None,
+    dtype: _Dtype = "float32",
+    host: Annotated[str, typer.Option(help="Where to listen: this machine alone.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="The first free from 7860 by default.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Shows a page where full and accelerated runs go side by side, as they are made."""
+    from adaptive_diffusion.apps.loading import load_pipeline
+    from adaptive_diffusion.apps.page.models import Models
+    from adaptive_diffusion.apps.page.page import launch
+    from adaptive_diffusion.miniatures import miniatures
+
+    def load(name: str) -> Any:
+        return load_pipeline(name, device=device, dtype=dtype)
+
+    names = models or sorted(miniatures(), key=lambda name: name != "emoji")
+    launch(Models(names, load), host, port, open_browser=browser)
+
+
+@app.command()
 def info(debug: _Debug = False) -> None:
     """Shows versions, device, installed extras and the miniatures at hand."""
     from adaptive_diffusion.apps.display import info_table

@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,23 @@ class Sampler:
     def __init__(self, pipe: Any, settings: Settings, *, videos: bool = False) -> None:
         self.pipe = pipe
         self.settings = settings
-        self._dimensions = (4, 5) if videos else (4,)
+        self._videos = videos
         self._parameters = inspect.signature(type(pipe).__call__).parameters
         self._check("num_inference_steps", "--steps", settings.steps)
         self._check("guidance_scale", "--guidance", settings.guidance)
         self._check("height", "--size", settings.size)
         self._check("num_frames", "the frames", settings.frames)
         self._check("generator", "--seed", True)
+
+    def with_arguments(self, **more: Any) -> Sampler:
+        """The same, with more arguments for the pipeline's calls."""
+        arguments = {**self.settings.arguments, **more}
+        return Sampler(self.pipe, replace(self.settings, arguments=arguments), videos=self._videos)
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether the pipeline takes a `callback_on_step_end`."""
+        return "callback_on_step_end" in self._parameters
 
     @property
     def is_conditional(self) -> bool:
@@ -135,7 +145,7 @@ class Sampler:
         steps = steps or self.settings.steps
         arguments = self._arguments(samples, steps)
         arguments["output_type"] = "np" if decode or not self.times_loop_alone else "latent"
-        if policy is None and on_step and "callback_on_step_end" in self._parameters:
+        if policy is None and on_step and self.tells_steps:
             arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
         switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
         with switch as run, _seeded(samples[0].seed, self.pipe.device):
@@ -179,7 +189,7 @@ class Sampler:
     def _pictures(self, result: Any) -> np.ndarray:
         images = getattr(result, "images", getattr(result, "frames", None))
         pictures = None if images is None else np.asarray(images, dtype=np.float32)
-        if pictures is None or pictures.ndim not in self._dimensions:
+        if pictures is None or pictures.ndim not in ((4, 5) if self._videos else (4,)):
             raise ValueError(
                 f"{type(self.pipe).__name__} makes no pictures: call it from Python, "
                 "after enable(pipe)"

@@ -1,0 +1,1 @@
+"""The web page: full and accelerated runs side by side, as they are made."""

@@ -1,0 +1,125 @@
+"""Edit: a picture changed by a prompt, made again at every stroke of the brush."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from adaptive_diffusion.apps.page.inpainting import KeepOutside, takes_masks
+from adaptive_diffusion.apps.page.models import Models, for_inpainting, for_pictures
+from adaptive_diffusion.apps.page.newest import Newest
+from adaptive_diffusion.apps.page.running import cancels, runs
+from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.apps.page.sides import Sides
+from adaptive_diffusion.apps.sampling import Sample, Sampler
+
+__all__ = ["edit_tab"]
+
+_REDRAW = "redraw all (image-to-image)"
+_REPAINT = "repaint what is brushed (inpainting)"
+_LARGEST = 1024
+"""Pixels of a picture's longer side; larger ones are reduced."""
+
+
+def edit_tab(models: Models, newest: Newest, controls: Controls, generated: gr.Image) -> None:
+    """Builds the tab.
+
+    Args:
+        models: the models that can be chosen.
+        newest: the visitors' runs.
+        controls: the settings.
+        generated: where a picture to begin with can be taken from.
+    """
+    with gr.Row():
+        prompt = gr.Textbox("a green apple", label="Prompt", scale=5, elem_id="edit-prompt")
+        start = gr.Button("Redo", variant="primary", elem_id="edit-start", min_width=100)
+        cancel = gr.Button("Cancel", elem_id="edit-cancel", min_width=100)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            editor = gr.ImageEditor(
+                label="Picture",
+                type="pil",
+                sources=["upload", "clipboard"],
+                brush=gr.Brush(
+                    default_size=24, colors=["#d7263d", "#2a9d3f", "#1b6ca8", "#f4b400"]
+                ),
+                layers=False,
+                elem_id="edit-picture",
+            )
+            take = gr.Button("Take the generated picture", elem_id="edit-take")
+            way = gr.Radio([_REDRAW, _REPAINT], value=_REDRAW, label="What a stroke means")
+            strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength")
+        with gr.Column(scale=3, min_width=300):
+            sides = Sides("edit")
+
+    def work(
+        cancelled: threading.Event,
+        drawn: dict[str, Any] | None,
+        prompt: str,
+        way: str,
+        strength: float,
+        *values: Any,
+    ) -> Iterator[tuple[Any, ...]]:
+        asked = controls.read(*values)
+        if drawn is None or drawn.get("background") is None:
+            raise ValueError("no picture yet: upload one, or draw on an empty canvas")
+        edits = [_edit(models, asked, drawn, prompt, way, strength) for _ in range(2)]
+        (full, samples), (fast, _) = edits
+        yield from sides.watch((full, fast), samples, asked.policy, cancelled)
+
+    runs(
+        newest,
+        [start.click, prompt.submit, editor.input, way.input, strength.release],
+        work,
+        [editor, prompt, way, strength, *controls.inputs],
+        sides.outputs,
+        sides.statuses,
+    )
+    cancels(newest, cancel)
+    take.click(lambda picture: picture, generated, editor, api_visibility="private")
+
+
+def _edit(
+    models: Models, asked: Asked, drawn: dict[str, Any], prompt: str, way: str, strength: float
+) -> tuple[Sampler, list[Sample]]:
+    """A pipeline that does what the strokes mean, and the picture to be made."""
+    pipe = asked.pipeline(models)
+    size = _size(drawn["background"].size, pipe)
+    if way == _REDRAW:
+        composite = drawn["composite"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        sampler = asked.sampler(for_pictures(pipe), strength=strength)
+        return sampler, [Sample(prompt, asked.seed, {"image": composite})]
+    picture = drawn["background"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    mask = _brushed(drawn).resize(size, Image.Resampling.NEAREST)
+    if not mask.getbbox():
+        raise ValueError("nothing is brushed yet: paint over what is to change")
+    if takes_masks(pipe):
+        sampler = asked.sampler(for_inpainting(pipe), strength=strength)
+        return sampler, [Sample(prompt, asked.seed, {"image": picture, "mask_image": mask})]
+    keep = KeepOutside(picture, mask, asked.seed)
+    sampler = asked.sampler(for_pictures(pipe), strength=strength, callback_on_step_end=keep)
+    return sampler, [Sample(prompt, asked.seed, {"image": picture})]
+
+
+def _brushed(drawn: dict[str, Any]) -> Image.Image:
+    """White where one of the layers has something on it."""
+    painted = np.zeros(drawn["background"].size[::-1], dtype=bool)
+    for layer in drawn["layers"]:
+        painted |= np.asarray(layer.convert("RGBA"))[..., 3] > 0
+    return Image.fromarray(painted)
+
+
+def _size(size: tuple[int, int], pipe: Any) -> tuple[int, int]:
+    """The size to work at: the model's own where it has one, else the picture's in whole blocks."""
+    default = getattr(getattr(pipe, "unet", None), "config", {}).get("sample_size")
+    scale = getattr(pipe, "vae_scale_factor", 8)
+    longest = default * scale if isinstance(default, int) else _LARGEST
+    block = 2 * scale
+    factor = min(1.0, longest / max(size))
+    width, height = (max(block, round(side * factor / block) * block) for side in size)
+    return width, height

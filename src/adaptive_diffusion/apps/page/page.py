@@ -1,0 +1,80 @@
+"""The page as a whole."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from adaptive_diffusion.apps.page.batch_tab import batch_tab
+from adaptive_diffusion.apps.page.edit_tab import edit_tab
+from adaptive_diffusion.apps.page.generate_tab import generate_tab
+from adaptive_diffusion.apps.page.models import Models
+from adaptive_diffusion.apps.page.newest import Newest
+from adaptive_diffusion.apps.page.settings import Controls
+from adaptive_diffusion.apps.page.video_tab import video_tab
+
+__all__ = ["CSS", "KEYS", "THEME", "launch", "make_page"]
+
+CSS = """
+.timeline { display: flex; gap: 1px; height: 14px; margin: 2px 0; }
+.timeline i { flex: 1; border-radius: 1px; }
+.timeline .computed { background: #1d4e89; }
+.timeline .skipped { background: #b9d2ea; }
+.timeline .to-come { background: var(--border-color-primary); opacity: 0.5; }
+.run p { margin: 0 0 4px; font-variant-numeric: tabular-nums; min-height: 1.4em; }
+"""
+
+KEYS = """
+<script>
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const button of document.querySelectorAll("[id$='-cancel']"))
+    if (button.offsetParent !== null) button.click();
+});
+</script>
+"""
+
+# fonts that are at hand: the page fetches nothing from elsewhere
+THEME = gr.themes.Default(
+    primary_hue="blue",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+)
+
+
+def make_page(models: Models) -> gr.Blocks:
+    """The page for these models; `launch` shows it."""
+    newest = Newest()
+
+    def leave(request: gr.Request) -> None:
+        newest.cancel(request.session_hash or "")
+
+    with gr.Blocks(title="Adaptive Diffusion", analytics_enabled=False) as page:
+        gr.Markdown("## Adaptive Diffusion\nSame image, a fraction of the time.")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=260):
+                controls = Controls(models)
+            with gr.Column(scale=4), gr.Tabs():
+                with gr.Tab("Generate"):
+                    generated = generate_tab(models, newest, controls)
+                with gr.Tab("Edit"):
+                    edit_tab(models, newest, controls, generated)
+                with gr.Tab("Video"):
+                    video_tab(models, newest, controls)
+                with gr.Tab("Batch"):
+                    batch_tab(models, newest, controls)
+        page.unload(leave)
+    return page
+
+
+def launch(models: Models, host: str, port: int | None, *, open_browser: bool) -> None:
+    """Serves the page until it is interrupted."""
+    make_page(models).launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        share=False,
+        footer_links=[],
+        theme=THEME,
+        css=CSS,
+        head=KEYS,
+    )

@@ -1,0 +1,119 @@
+"""The settings beside the tabs, and what they ask for."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from adaptive_diffusion.apps.loading import SCHEDULERS
+from adaptive_diffusion.apps.page.models import Models
+from adaptive_diffusion.apps.sampling import Sampler, Settings
+from adaptive_diffusion.miniatures import GUIDANCE
+from adaptive_diffusion.policies import ErrorControlled
+from adaptive_diffusion.policies.error_controlled import QUALITIES
+
+__all__ = ["Asked", "Controls", "takes"]
+
+_OWN_SCHEDULER = "the model's own"
+_OWN_TOLERANCE = "as set below"
+_DEFAULT_GUIDANCE = 5.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the visitor has set."""
+
+    model: str
+    steps: int
+    tolerance: float
+    scheduler: str | None
+    guidance: float
+    seed: int
+
+    @property
+    def policy(self) -> ErrorControlled:
+        """How the accelerated run is to skip."""
+        return ErrorControlled(tolerance=self.tolerance)
+
+    def pipeline(self, models: Models) -> Any:
+        """The model, for one run."""
+        return models.pipeline(self.model, self.scheduler)
+
+    def sampler(self, pipe: Any, **arguments: Any) -> Sampler:
+        """The pipeline with these settings, as far as it takes them."""
+        guidance = self.guidance if takes(pipe, "guidance_scale") else None
+        settings = Settings(self.steps, guidance, arguments=arguments)
+        return Sampler(pipe, settings, videos=True)
+
+
+def takes(pipe: Any, parameter: str) -> bool:
+    """Whether the pipeline's call has such a parameter."""
+    return parameter in inspect.signature(type(pipe).__call__).parameters
+
+
+class Controls:
+    """The components of the settings; built where this is called."""
+
+    def __init__(self, models: Models) -> None:
+        first = models.names[0]
+        self.model = gr.Dropdown(models.names, value=first, label="Model", elem_id="model")
+        self.quality = gr.Radio(
+            [*QUALITIES, _OWN_TOLERANCE], value="balanced", label="Quality", elem_id="quality"
+        )
+        self.tolerance = gr.Number(
+            QUALITIES["balanced"],
+            label="Tolerance",
+            info="the error that a run of skips may bring; 0 skips nothing",
+            minimum=0,
+            step=0.005,
+            elem_id="tolerance",
+        )
+        self.steps = gr.Slider(1, 150, 50, step=1, label="Steps of the full run", elem_id="steps")
+        self.scheduler = gr.Dropdown(
+            [_OWN_SCHEDULER, *SCHEDULERS], value=_OWN_SCHEDULER, label="Scheduler"
+        )
+        self.guidance = gr.Number(
+            GUIDANCE.get(first, _DEFAULT_GUIDANCE), label="Guidance", minimum=0, step=0.5
+        )
+        self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
+        self.quality.input(
+            lambda name: QUALITIES.get(name, gr.skip()), self.quality, self.tolerance
+        )
+        self.tolerance.input(lambda: _OWN_TOLERANCE, None, self.quality)
+        self.model.input(
+            lambda name: GUIDANCE.get(name, _DEFAULT_GUIDANCE), self.model, self.guidance
+        )
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The components whose values `read` takes."""
+        return [
+            self.model,
+            self.steps,
+            self.tolerance,
+            self.scheduler,
+            self.guidance,
+            self.seed,
+        ]
+
+    @staticmethod
+    def read(
+        model: str,
+        steps: float,
+        tolerance: float | None,
+        scheduler: str,
+        guidance: float | None,
+        seed: float | None,
+    ) -> Asked:
+        """What the components' values ask for.
+
+        Raises:
+            ValueError: if one of the numbers is missing.
+        """
+        if tolerance is None or guidance is None or seed is None:
+            raise ValueError("tolerance, guidance and seed must be numbers: one of them is empty")
+        chosen = None if scheduler == _OWN_SCHEDULER else scheduler
+        return Asked(model, int(steps), float(tolerance), chosen, float(guidance), int(seed))

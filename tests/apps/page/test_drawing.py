@@ -1,0 +1,57 @@
+"""What runs look like."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_diffusion.apps.page.drawing import (
+    amplified_difference,
+    batch_status,
+    fidelity,
+    pixels,
+    status,
+)
+from adaptive_diffusion.apps.page.race import View
+
+
+@given(st.integers(1, 900), st.integers(1, 40))
+def test_small_pictures_are_enlarged_by_whole_pixels(width: int, height: int) -> None:
+    image = np.linspace(0, 1, width * height * 3).reshape(height, width, 3)
+    shown = pixels(image)
+    factor = shown.shape[1] // width
+    assert shown.shape == (height * factor, width * factor, 3)
+    assert shown.shape[1] >= 384
+    assert np.array_equal(shown[::factor, ::factor], (image * 255).round().astype(np.uint8))
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 60))
+def test_a_timeline_has_a_cell_for_every_step(mask: list[bool], steps: int) -> None:
+    shown = status(View(masks=(tuple(mask),), seconds=1.0), steps)
+    assert shown.count("class=computed") == sum(mask)
+    assert shown.count("class=skipped") == len(mask) - sum(mask)
+    assert shown.count("class=to-come") == max(0, steps - len(mask))
+    assert 'class="run"' in shown
+
+
+def test_a_finished_run_says_what_it_made_of_how_many_steps() -> None:
+    shown = status(View(masks=((True, False, True),), seconds=2.345, done=True), 3, "a <b>")
+    assert "2.35 s" in shown or "2.34 s" in shown
+    assert "2 of 3 denoiser calls" in shown
+    assert "a &lt;b&gt;" in shown
+    assert 'class="run done"' in shown
+
+
+def test_a_batch_has_a_timeline_for_every_sample() -> None:
+    shown = batch_status(View(masks=((True, False), (True, True)), seconds=1.0), 2)
+    assert shown.count("class=computed") == 3
+    assert "1.5 denoiser calls each" in shown
+
+
+def test_differences_are_amplified_and_fidelity_is_told() -> None:
+    image = np.full((1, 384, 384, 3), 0.5, dtype=np.float32)
+    other = image + 0.02
+    assert (amplified_difference(image[0], other[0]) == round(0.16 * 255)).all()
+    assert fidelity(image, image) == "PSNR identical"
+    assert fidelity(other, image) == "PSNR 34.0 dB"

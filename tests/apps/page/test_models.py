@@ -1,0 +1,55 @@
+"""Models are loaded once, by the names the page was started with, and shared safely."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tiny_pipelines import TINY_PIPELINES
+
+import adaptive_diffusion as ad
+from adaptive_diffusion.apps.page.models import Models, for_inpainting, for_pictures
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models(["sd15", "dit"], lambda name: TINY_PIPELINES[name].make())
+
+
+def test_two_pipelines_share_weights_and_nothing_that_a_run_changes(models: Models) -> None:
+    one, other = models.pipeline("sd15"), models.pipeline("sd15", "euler")
+    assert one.unet is other.unet
+    assert type(one.scheduler).__name__ == "DDIMScheduler"
+    assert type(other.scheduler).__name__ == "EulerDiscreteScheduler"
+    again = models.pipeline("sd15")
+    assert one.scheduler is not again.scheduler
+    ad.enable(one)
+    assert type(one) is not type(again)
+
+
+def test_a_model_is_loaded_once(models: Models) -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> Any:
+        loaded.append(name)
+        return TINY_PIPELINES[name].make()
+
+    models = Models(["sd15"], load)
+    assert loaded == []
+    models.pipeline("sd15")
+    models.pipeline("sd15")
+    assert loaded == ["sd15"]
+
+
+def test_a_visitor_can_not_have_anything_else_loaded(models: Models) -> None:
+    with pytest.raises(ValueError, match="choose from sd15, dit"):
+        models.pipeline("/somewhere/else")
+
+
+def test_editing_pipelines_are_made_of_the_same_parts(models: Models) -> None:
+    pipe = models.pipeline("sd15")
+    for edit in (for_pictures(pipe), for_inpainting(pipe)):
+        assert edit.unet is pipe.unet
+        assert edit.scheduler is pipe.scheduler
+    with pytest.raises(ValueError, match="DiTPipeline has no pipeline that edits pictures"):
+        for_pictures(models.pipeline("dit"))

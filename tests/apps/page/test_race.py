@@ -1,0 +1,127 @@
+"""Runs side by side: each gives what it gives alone, on a clock of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_pipelines import TINY_PIPELINES
+
+from adaptive_diffusion import ErrorControlled
+from adaptive_diffusion.apps.page.race import CancelledError, Run, View, race
+from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
+
+STEPS = 12
+LOOSE = ErrorControlled(tolerance=3.0)  # twelve steps have something to skip
+
+
+def sampler(name: str = "sd15", **arguments: Any) -> Sampler:
+    settings = Settings(STEPS, size=None, arguments=arguments)
+    pipe = TINY_PIPELINES[name].make()
+    pipe.set_progress_bar_config(disable=True)
+    return Sampler(pipe, settings)
+
+
+def samples(name: str = "sd15") -> list[Sample]:
+    return [Sample(None if name == "ddim" else "a red apple", 3)]
+
+
+def last(runs: list[Run]) -> list[View]:
+    *_, views = race(runs, threading.Event())
+    return views
+
+
+@pytest.mark.parametrize("name", ["sd15", "ddim"], ids=["latents", "pixels, without callbacks"])
+def test_each_run_gives_what_it_gives_alone(name: str) -> None:
+    full, fast = last(
+        [Run(sampler(name), samples(name), None), Run(sampler(name), samples(name), LOOSE)]
+    )
+    for view, policy in ((full, None), (fast, LOOSE)):
+        alone = sampler(name).run(samples(name), policy)
+        assert view.done
+        assert view.images is not None
+        assert alone.images is not None
+        assert np.array_equal(view.images, alone.images)
+        assert list(map(list, view.masks)) == alone.masks
+    assert all(full.masks[0])
+    assert not all(fast.masks[0])
+
+
+def test_previews_come_before_the_finished_picture() -> None:
+    runs = [Run(sampler(), samples(), LOOSE)]
+    slow_down(runs[0], 0.05)
+    views = [view for (view,) in race(runs, threading.Event())]
+    unfinished = [view for view in views if not view.done and view.images is not None]
+    assert unfinished
+    assert unfinished[0].images is not None
+    assert views[-1].images is not None
+    assert unfinished[0].images.shape == views[-1].images.shape
+    lengths = [len(view.masks[0]) for view in views if view.masks]
+    assert lengths == sorted(lengths)
+
+
+def slow_down(run: Run, seconds: float) -> None:
+    """Makes every denoiser call take that much longer."""
+    run._sampler.pipe.unet.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+
+
+def test_the_clocks_count_a_runs_own_time_alone() -> None:
+    """A run of fewer calls ends earlier by the clock, though both take turns."""
+    pause = 0.03
+    full, fast = Run(sampler(), samples(), None), Run(sampler(), samples(), LOOSE)
+    for run in (full, fast):
+        slow_down(run, pause)
+    began = time.perf_counter()
+    views = last([full, fast])
+    elapsed = time.perf_counter() - began
+    calls = [sum(view.masks[0]) for view in views]
+    assert calls[1] < calls[0]
+    for view, number in zip(views, calls, strict=True):
+        assert view.seconds >= number * pause
+    assert views[1].seconds < views[0].seconds
+    assert sum(view.seconds for view in views) < elapsed + pause
+
+
+def test_image_to_image_counts_the_steps_it_makes() -> None:
+    pictures = TINY_PIPELINES["img2img"].inputs(1)["image"]
+    edit = sampler("img2img", strength=0.5)
+    (view,) = last([Run(edit, [Sample("a dog", 0, {"image": pictures[0]})], None)])
+    assert view.masks == ((True,) * (STEPS // 2),)
+
+
+def test_a_cancelled_race_ends_within_a_step_and_leaves_the_pipelines_as_they_were() -> None:
+    cancelled = threading.Event()
+    runs = [Run(sampler(), samples(), None), Run(sampler(), samples(), LOOSE)]
+    for run in runs:
+        slow_down(run, 0.05)
+    watching = race(runs, cancelled)
+    while not next(watching)[0].masks:
+        pass
+    cancelled.set()
+    with pytest.raises(CancelledError):
+        list(watching)
+    assert not any(run.view.done for run in runs)
+    for run in runs:
+        assert type(run._sampler.pipe.unet).__call__ is torch.nn.Module.__call__
+        assert sampler().run(samples()).images is not None
+
+
+def test_who_stops_watching_stops_the_runs() -> None:
+    run = Run(sampler(), samples(), None)
+    slow_down(run, 0.05)
+    watching = race([run], threading.Event())
+    next(watching)
+    watching.close()
+    assert not run.view.done
+    assert isinstance(run.error, CancelledError)
+
+
+def test_an_error_of_one_run_is_told_and_ends_the_race() -> None:
+    runs = [Run(sampler(), samples(), None), Run(sampler(), samples(), LOOSE)]
+    runs[1]._sampler.pipe.unet.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        last(runs)
