@@ -2,7 +2,8 @@
 
 The tape holds the solver's steps since the earliest one that some sample has skipped and not yet
 made good: the state before the first, and of each its output and what the pipeline changed in the
-sample after it. Playing it costs no denoiser call.
+sample after it. Playing it costs no denoiser call. What it keeps of samples are copies: some
+pipelines write into theirs between the steps.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Tape:
 
     def arrive(self, sample: Tensor) -> None:
         """Notes what the pipeline did to the last result before it came back as `sample`."""
-        if self._entries and sample is not self._result:
+        if self._entries:
             assert self._result is not None
             self._entries[-1].shift = sample - self._result
 
@@ -75,10 +76,11 @@ class Tape:
         if not self._entries:
             if not any(pending):
                 return step.run(output, sample)
-            self._start = (step.state(), sample)
+            self._start = (step.state(), sample.clone())
         self._entries.append(_Entry(index, step, output, pending))
-        self._result = step.run(output, sample)
-        return self._result
+        result = step.run(output, sample)
+        self._result = result.clone()
+        return result
 
     def replay(
         self, sample: Tensor, known: list[bool], better: Callable[[int, Tensor, Tensor], Tensor]
