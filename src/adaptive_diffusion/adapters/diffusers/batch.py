@@ -17,7 +17,18 @@ from torch import Tensor
 __all__ = ["call_on_rows", "input_of", "map_tensors", "reason_to_stay_whole", "rows_of", "shapes"]
 
 # Tables of positions have a row per token, not per sample: never cut, however many rows they have.
-_POSITION_TABLES = frozenset({"img_ids", "txt_ids", "image_rotary_emb", "rotary_emb", "freqs_cis"})
+_POSITION_TABLES = frozenset(
+    {
+        "freqs_cis",
+        "image_rotary_emb",
+        "img_ids",
+        "rotary_emb",
+        "text_rope_pos",
+        "txt_ids",
+        "visual_rope_pos",
+    }
+)
+_POSITIONS = "position_ids"  # such a table, unless it has as many rows as the denoiser's input
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -66,7 +77,9 @@ def reason_to_stay_whole(
     if not torch.equal(blocks, blocks[:1].expand_as(blocks)):
         return "the denoiser's input does not repeat the samples block by block"
     for name, tensor in _named_tensors(args, kwargs):
-        if name in _POSITION_TABLES or not tensor.ndim or len(tensor) in (1, len(given)):
+        if name in {_POSITIONS, *_POSITION_TABLES} or not tensor.ndim:
+            continue
+        if len(tensor) in (1, len(given)):
             continue
         if len(tensor) % samples == 0:
             return f"the rows of the denoiser's argument {name!r} can't be matched to samples"

@@ -30,6 +30,7 @@ _UNSUPPORTED = {
     "Amused": "it samples discrete tokens, whose changes can't be extrapolated",
     "VQDiffusion": "it samples discrete tokens, whose changes can't be extrapolated",
     "LLaDA": "it samples discrete tokens, whose changes can't be extrapolated",
+    "DiffusionGemma": "it samples discrete tokens, whose changes can't be extrapolated",
     "Onnx": "its denoiser is an ONNX session, not a torch module",
     "LEdits": "it edits the attention maps that its denoiser calls leave behind",
     "SAG": "it goes by the attention maps that its denoiser calls leave behind",
