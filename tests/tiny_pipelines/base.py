@@ -51,7 +51,7 @@ class TinyPipeline:
         return seeded(self.build)()
 
 
-_PER_SAMPLE = ("prompt", "class_labels", "image_embeds", "image")
+_PER_SAMPLE = ("prompt", "prompt_embeds", "class_labels", "image_embeds", "image")
 
 
 def batch_size(inputs: dict[str, Any]) -> int:
@@ -151,7 +151,7 @@ def seeded(build: Callable[[], Any]) -> Callable[[], Any]:
                 if isinstance(component, nn.Module):
                     component.eval().requires_grad_(False)
                     for weight in component.parameters():
-                        if weight.ndim > 1 and not weight.any():
+                        if weight.ndim > 1 and weight.numel() and not weight.any():
                             weight.normal_(std=weight[0].numel() ** -0.5)
         return pipe
 

@@ -19,6 +19,11 @@ def prompts(batch: int) -> list[str]:
     return [f"{_COLOURS[b % 5]} {_THINGS[b % 7]}" for b in range(batch)]
 
 
+def even_prompts(batch: int) -> list[str]:
+    """Prompts of one length, for pipelines that attend to what shorter ones are padded with."""
+    return [prompt.ljust(13, "!") for prompt in prompts(batch)]
+
+
 def pictures(batch: int, channels: int = 3, size: int = SIZE) -> torch.Tensor:
     """One picture per sample with values in [0, 1]: enlarged noise, smooth as pictures are."""
     blocks = [

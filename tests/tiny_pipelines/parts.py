@@ -22,9 +22,13 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -120,6 +124,25 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     return Qwen2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
 
 
+class ChatTokenizer(Qwen2Tokenizer):
+    """A tokenizer that is called like the processors of vision-language models, without pictures.
+
+    Those processors need torchvision.
+    """
+
+    def __call__(self, text: Any, images: None = None, videos: None = None, **settings: Any) -> Any:
+        assert images is None
+        assert videos is None
+        return super().__call__(text, **settings)
+
+
+def chat_tokenizer() -> ChatTokenizer:
+    """``qwen_tokenizer`` in that shape; of a chat it takes in what was said last."""
+    plain = qwen_tokenizer()
+    chat = "{{ messages[-1]['content'][0]['text'] }}"
+    return ChatTokenizer(vocab=plain.get_vocab(), merges=[], chat_template=chat)
+
+
 def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
     """A two-layer Qwen2.5-VL for ``qwen_tokenizer``; its eyes are never used."""
     end = len(ByteLevel.alphabet())
@@ -139,6 +162,56 @@ def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
     sight = {"depth": 1, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "num_heads": 2}
     return Qwen2_5_VLForConditionalGeneration(
         Qwen2_5_VLConfig(text_config=language, vision_config=sight)
+    )
+
+
+def qwen3_encoder(layers: int = 2) -> Qwen3VLForConditionalGeneration:
+    """A Qwen3-VL for ``qwen_tokenizer``; its eyes are never used."""
+    end = len(ByteLevel.alphabet())
+    language = {
+        "vocab_size": end + 1,
+        "pad_token_id": end,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [4, 2, 2],
+        },
+        "initializer_range": 0.2,
+    }
+    sight = {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "out_hidden_size": WIDTH,
+        "num_heads": 2,
+        "deepstack_visual_indexes": [0],
+    }
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=language, vision_config=sight))
+
+
+def gemma_encoder() -> Gemma2Model:
+    """A two-layer Gemma 2 for ``qwen_tokenizer``."""
+    end = len(ByteLevel.alphabet())
+    return Gemma2Model(
+        Gemma2Config(
+            vocab_size=end + 1,
+            pad_token_id=end,
+            eos_token_id=end,
+            bos_token_id=end,
+            head_dim=16,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            initializer_range=0.2,
+        )
     )
 
 
