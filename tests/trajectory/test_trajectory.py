@@ -254,6 +254,21 @@ def test_streams_of_one_loop_share_a_plan_and_the_largest_error_counts() -> None
     assert sum(masks("calm")[0]) < sum(masks("calm", "wild")[0])
 
 
+def test_a_stream_may_begin_while_its_loop_skips() -> None:
+    """With autoregressive videos, a frame's first step may be any step of the loop."""
+    plan = FixedSchedule([step % 3 == 0 for step in range(STEPS)])
+    trajectory = Trajectory(plan, SCHEDULE, 2)
+    x = {"early": start(2), "late": start(2)}
+    for step in range(STEPS):
+        trajectory.open()
+        for name in ("early", "late") if step > 3 else ("early",):
+            output = denoise(x[name], step - step % 3)
+            x[name] = trajectory.advance(name, output, x[name], Step())
+        trajectory.close()
+    assert x["late"].isfinite().all()
+    assert trajectory.mask == [list(plan.mask)] * 2
+
+
 def test_a_policy_for_another_number_of_steps_is_refused() -> None:
     with pytest.raises(StepsError):
         Trajectory(FixedSchedule([True, False]), SCHEDULE, 1)

@@ -34,6 +34,11 @@ class Forecaster:
         """How many computed outputs a forecast goes through."""
         return 2 if self._policy.extrapolates and not self._noisy else 1
 
+    @property
+    def can_interpolate(self) -> bool:
+        """Whether something has been computed that a line can be drawn from."""
+        return self._history is not None
+
     def expect_noise(self) -> None:
         """The solver adds noise: forecast the velocity from now on."""
         if self._policy.extrapolates and self._schedule.velocity is not None and not self._noisy:

@@ -53,7 +53,8 @@ class Stream:
         start = self._backfill(step, mask, filled, sample)
         if start is not sample:
             filled = self.forecaster.follow(step, filled, start - sample)
-        pending = [self._policy.backfill and not computed for computed in mask]
+        can_backfill = self._policy.backfill and self.forecaster.can_interpolate
+        pending = [can_backfill and not computed for computed in mask]
         result = self._tape.record(step, solver, filled, start, pending)
         if solver.drew_noise:
             self.forecaster.expect_noise()
