@@ -64,6 +64,19 @@ def test_one_entry_stands_for_all_rows() -> None:
     assert rowwise_norm(tensors[0], 1).item() == pytest.approx(tensors[0].norm().item())
 
 
+@given(masks, st.integers(1, 3), shapes)
+def test_an_entry_stands_for_all_rows_of_its_sample(
+    mask: list[bool], each: int, shape: tuple[int, ...]
+) -> None:
+    chosen, other = (random(each * len(mask), shape, seed) for seed in (0, 1))
+    every_row = [computed for computed in mask for _ in range(each)]
+    assert torch.equal(select_rows(mask, chosen, other), select_rows(every_row, chosen, other))
+    weights = random(len(mask), (2,), 9).tolist()
+    every_weight = [row for row in weights for _ in range(each)]
+    terms = [chosen, other]
+    assert torch.equal(weighted_sum(weights, terms), weighted_sum(every_weight, terms))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_summed_in_float(dtype: torch.dtype) -> None:
     """Both intermediate results would overflow or cancel in half precision."""

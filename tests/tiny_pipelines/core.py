@@ -80,17 +80,18 @@ def flux_base() -> DiffusionPipeline:
     return flux(diffusers.FluxPipeline)
 
 
-def wan(**more: Any) -> DiffusionPipeline:
-    return diffusers.WanPipeline(
-        tokenizer=t5_tokenizer(),
-        text_encoder=t5_encoder(multilingual=True),
-        vae=tiny_wan_vae(),
-        scheduler=UniPCMultistepScheduler(
+def wan(kind: type[DiffusionPipeline] = diffusers.WanPipeline, **more: Any) -> DiffusionPipeline:
+    """Any pipeline class made of Wan's components."""
+    components = {
+        "tokenizer": t5_tokenizer(),
+        "text_encoder": t5_encoder(multilingual=True),
+        "vae": tiny_wan_vae(),
+        "scheduler": UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
-        transformer=tiny_wan_transformer(),
-        **more,
-    )
+        "transformer": tiny_wan_transformer(),
+    }
+    return kind(**components | more)
 
 
 def wan22() -> DiffusionPipeline:
@@ -110,10 +111,11 @@ def wan_inputs(batch: int) -> dict[str, Any]:
     }
 
 
-def ltx() -> DiffusionPipeline:
-    return diffusers.LTXPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
-        vae=AutoencoderKLLTXVideo(
+def ltx(kind: type[DiffusionPipeline] = diffusers.LTXPipeline, **more: Any) -> DiffusionPipeline:
+    """Any pipeline class made of LTX-Video's components."""
+    components = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        "vae": AutoencoderKLLTXVideo(
             latent_channels=8,
             block_out_channels=(8,) * 4,
             decoder_block_out_channels=(8,) * 4,
@@ -123,9 +125,9 @@ def ltx() -> DiffusionPipeline:
             decoder_spatio_temporal_scaling=(True, True, False, False),
             patch_size=1,
         ),
-        text_encoder=t5_encoder(),
-        tokenizer=t5_tokenizer(),
-        transformer=LTXVideoTransformer3DModel(
+        "text_encoder": t5_encoder(),
+        "tokenizer": t5_tokenizer(),
+        "transformer": LTXVideoTransformer3DModel(
             in_channels=8,
             out_channels=8,
             num_attention_heads=2,
@@ -134,7 +136,8 @@ def ltx() -> DiffusionPipeline:
             num_layers=2,
             caption_channels=WIDTH,
         ),
-    )
+    }
+    return kind(**components | more)
 
 
 def ltx_inputs(batch: int) -> dict[str, Any]:
@@ -353,8 +356,24 @@ def qwen_image_inputs(batch: int) -> dict[str, Any]:
     }
 
 
-def cogvideox() -> DiffusionPipeline:
-    return diffusers.CogVideoXPipeline(
+def cogvideox(
+    kind: type[DiffusionPipeline] = diffusers.CogVideoXPipeline, **changes: Any
+) -> DiffusionPipeline:
+    """Any pipeline class made of CogVideoX's components; `changes` are the transformer's."""
+    shape = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "time_embed_dim": 32,
+        "text_embed_dim": WIDTH,
+        "num_layers": 2,
+        "sample_width": 8,
+        "sample_height": 8,
+        "sample_frames": 9,
+        "max_text_seq_length": T5_LENGTH,
+    }
+    return kind(
         tokenizer=t5_tokenizer(),
         text_encoder=t5_encoder(),
         vae=AutoencoderKLCogVideoX(
@@ -363,19 +382,7 @@ def cogvideox() -> DiffusionPipeline:
             layers_per_block=1,
             norm_num_groups=2,
         ),
-        transformer=CogVideoXTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=16,
-            in_channels=4,
-            out_channels=4,
-            time_embed_dim=32,
-            text_embed_dim=WIDTH,
-            num_layers=2,
-            sample_width=8,
-            sample_height=8,
-            sample_frames=9,
-            max_text_seq_length=T5_LENGTH,
-        ),
+        transformer=CogVideoXTransformer3DModel(**shape | changes),
         scheduler=CogVideoXDDIMScheduler(
             snr_shift_scale=3.0,
             rescale_betas_zero_snr=True,
@@ -466,20 +473,10 @@ PIPELINES = [
     ),
     TinyPipeline("if", diffusers.IFPipeline, deepfloyd, deepfloyd_inputs, ("unet",)),
     TinyPipeline(
-        "text_to_video",
-        diffusers.TextToVideoSDPipeline,
-        text_to_video,
-        frames_inputs,
-        ("unet",),
-        whole="laid out differently",
+        "text_to_video", diffusers.TextToVideoSDPipeline, text_to_video, frames_inputs, ("unet",)
     ),
     TinyPipeline(
-        "animatediff",
-        diffusers.AnimateDiffPipeline,
-        animatediff,
-        frames_inputs,
-        ("unet",),
-        whole="encoder_hidden_states",
+        "animatediff", diffusers.AnimateDiffPipeline, animatediff, frames_inputs, ("unet",)
     ),
     TinyPipeline("ldm", diffusers.LDMTextToImagePipeline, ldm, ldm_inputs, ("unet",)),
     TinyPipeline(

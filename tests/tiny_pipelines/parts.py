@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLWan,
     DDIMScheduler,
+    ModelMixin,
     PriorTransformer,
     UNet2DConditionModel,
     WanTransformer3DModel,
@@ -24,6 +25,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
     Gemma2Config,
     Gemma2Model,
+    PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -83,9 +85,11 @@ def clip_text_encoder(
     )
 
 
-def clip_image_encoder() -> CLIPVisionModelWithProjection:
+def clip_image_encoder(
+    kind: type[PreTrainedModel] = CLIPVisionModelWithProjection,
+) -> PreTrainedModel:
     """A one-layer CLIP image encoder for ``clip_image_processor``."""
-    return CLIPVisionModelWithProjection(
+    return kind(
         CLIPVisionConfig(
             hidden_size=WIDTH,
             projection_dim=WIDTH,
@@ -294,19 +298,24 @@ def tiny_prior() -> PriorTransformer:
     )
 
 
-def tiny_wan_transformer() -> WanTransformer3DModel:
-    """A two-layer Wan video transformer."""
-    return WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=12,
-        in_channels=16,
-        out_channels=16,
-        text_dim=WIDTH,
-        freq_dim=32,
-        ffn_dim=32,
-        num_layers=2,
-        rope_max_seq_len=32,
-    )
+WAN_SHAPE: dict[str, Any] = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": WIDTH,
+    "freq_dim": 32,
+    "ffn_dim": 32,
+    "num_layers": 2,
+    "rope_max_seq_len": 32,
+}
+
+
+def tiny_wan_transformer(
+    kind: type[ModelMixin] = WanTransformer3DModel, **changes: Any
+) -> ModelMixin:
+    """A two-layer video transformer of Wan's shape."""
+    return kind(**WAN_SHAPE | changes)
 
 
 def tiny_wan_vae() -> AutoencoderKLWan:

@@ -1,7 +1,7 @@
 """One value per sample, applied to tensors with one row per sample.
 
-Everywhere below, a sequence of length one stands for the whole tensor, whatever its first
-dimension: that is how a batch which is decided as a whole is written.
+A sample may have several rows, one after the other: everywhere below, each entry of a sequence
+stands for an equal share of the tensor's rows. A batch which is decided as a whole has one entry.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ def per_row(values: Sequence[float] | Sequence[bool], like: Tensor) -> Tensor:
     """`values` in a shape that broadcasts over the rows of `like`: `(rows, 1, ..., 1)`."""
     dtype = torch.bool if isinstance(values[0], bool) else torch.float32
     column = torch.tensor(values, dtype=dtype)
+    if len(values) > 1:
+        column = column.repeat_interleave(len(like) // len(values))
     return column.view(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
 
 

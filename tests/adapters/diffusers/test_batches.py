@@ -14,15 +14,11 @@ from tiny_pipelines import TINY_PIPELINES, run, single
 
 import adaptive_diffusion as ad
 from adaptive_diffusion import Policy, Trace
-from adaptive_diffusion.adapters.diffusers.batch import map_tensors, rows_of
+from adaptive_diffusion.adapters.diffusers.batch import Layout, layout_of, map_tensors, rows_of
 
 Tiny = Callable[[str], Any]
 
-WHOLE = {"text_to_video": "laid out differently", "animatediff": "encoder_hidden_states"}
-"""Pipelines in which rows can't be told apart, and what the report says."""
-
 TOLERANCES = (0.02, 0.05, 0.2, 1.0, 5.0)
-APART = sorted({*TINY_PIPELINES} - {*WHOLE})
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ def per_image(pipe_name: str, mask: list[list[bool]]) -> list[list[bool]]:
     return mask[:half]
 
 
-@pytest.mark.parametrize("name", APART)
+@pytest.mark.parametrize("name", TINY_PIPELINES)
 def test_masks_and_images_of_a_batch_are_those_of_single_calls(name: str, tiny: Tiny) -> None:
     pipe, inputs = tiny(name), TINY_PIPELINES[name].inputs(3)
     for tolerance in TOLERANCES:  # until something is skipped
@@ -114,9 +110,9 @@ def test_stochastic_schedulers_keep_every_samples_noise(scheduler: str) -> None:
         assert relative_difference(together[b : b + 1], alone) < 1e-4
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_where_rows_can_not_be_told_apart_the_report_says_so(name: str, tiny: Tiny) -> None:
-    pipe, inputs = tiny(name), TINY_PIPELINES[name].inputs(2)
+def test_where_rows_can_not_be_told_apart_the_report_says_so(tiny: Tiny) -> None:
+    pipe, inputs = tiny("sd15"), TINY_PIPELINES["sd15"].inputs(2)
+    pipe.scheduler.scale_model_input = lambda rows, _: rows[[0, 2, 1, 3]]
     ad.enable(pipe, tolerance=1e9)
     result = run(pipe, inputs)
     report = ad.report(pipe)
@@ -124,7 +120,7 @@ def test_where_rows_can_not_be_told_apart_the_report_says_so(name: str, tiny: Ti
     assert not all(mask)
     (note,) = report.notes
     assert "decided as a whole" in note
-    assert WHOLE[name] in note
+    assert "block by block" in note
     assert note in str(report)
     assert result.shape[0] == 2
     assert result.isfinite().all()
@@ -192,6 +188,58 @@ def test_rows_of_a_sample_stand_block_by_block() -> None:
     assert rows_of([True, False, True], 6) == [0, 2, 3, 5]
     assert rows_of([False, True], 2) == [1]
     assert rows_of([True], 4) == [0, 1, 2, 3]
+
+
+def test_rows_of_a_samples_frames_stand_together() -> None:
+    assert rows_of([True, False], 8, each=2) == [0, 1, 4, 5]
+    assert rows_of([False, True, True], 6, each=2) == [2, 3, 4, 5]
+
+
+def video(samples: int, frames: int, channels: int = 4) -> torch.Tensor:
+    """Channels first, as video UNets have it."""
+    return torch.randn(samples, channels, frames, 2, 2)
+
+
+def in_rows(film: torch.Tensor) -> torch.Tensor:
+    return film.movedim(2, 1).flatten(0, 1)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_frames_in_rows_are_found(samples: int, frames: int, blocks: int) -> None:
+    """Wherever they are: in what the scheduler steps, in a ControlNet's input, in a text."""
+    film = video(samples, frames)
+    given = film.repeat(blocks, 1, 1, 1, 1)
+    text = torch.randn(blocks * samples, 5, 8)
+    each_frames = text.repeat_interleave(frames, dim=0)
+    pictures = torch.randn(blocks * samples * frames, 3, 4, 4)
+    unet = (given,), {"encoder_hidden_states": each_frames, "residuals": (pictures,)}
+    controlnet = (in_rows(given),), {"encoder_hidden_states": each_frames, "cond": pictures}
+    expected = Layout(samples, frames)
+    assert layout_of([controlnet, unet], film) == expected
+    assert layout_of([((given,), {"text": text})], film) == Layout(samples)
+    assert layout_of([((given,), {"text": text})], in_rows(film)) == expected
+
+
+def test_one_video_is_one_sample_however_many_frames_are_stepped() -> None:
+    film = video(1, 6)
+    assert layout_of([((film.repeat(2, 1, 1, 1, 1),), {})], in_rows(film)) == Layout(1, 6)
+
+
+def test_one_frame_may_be_stepped_at_a_time() -> None:
+    film = video(2, 3)
+    given = film.repeat(2, 1, 1, 1, 1)
+    assert layout_of([((given,), {})], film[:, :, 1]) == Layout(2)
+    assert layout_of([((given,), {})], torch.randn(2, 4, 2, 2)).reason is not None
+
+
+def test_rows_in_another_order_than_sample_by_sample_are_not_cut() -> None:
+    film = video(2, 3)
+    tiled = torch.randn(2, 5, 8).repeat(3, 1, 1)
+    assert "text" in str(layout_of([((film,), {"text": tiled})], film).reason)
+    by_frame = film.movedim(2, 0).flatten(0, 1)
+    assert layout_of([((by_frame.repeat(2, 1, 1, 1),), {})], film).reason is not None
 
 
 def test_mapping_keeps_containers_and_everything_that_is_no_tensor() -> None:

@@ -3,18 +3,23 @@
 With classifier-free guidance one call holds every sample several times, one block after the other:
 `[unconditional, conditional]`. Row `block * samples + sample` belongs to that sample, in every
 tensor argument that has a row per input row; nested dicts and lists too.
+
+Videos may have their frames in rows, the frames of one sample after those of another: in the
+sample that the scheduler steps (video UNets), in a ControlNet's input, in a text that is repeated
+for every frame. Or the scheduler steps one frame at a time (diffusion forcing).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["call_on_rows", "input_of", "map_tensors", "reason_to_stay_whole", "rows_of", "shapes"]
+__all__ = ["Layout", "call_on_rows", "input_of", "layout_of", "map_tensors", "rows_of", "shapes"]
 
 # Tables of positions have a row per token, not per sample: never cut, however many rows they have.
 _POSITION_TABLES = frozenset(
@@ -29,6 +34,22 @@ _POSITION_TABLES = frozenset(
     }
 )
 _POSITIONS = "position_ids"  # such a table, unless it has as many rows as the denoiser's input
+_VIDEO = 5  # dimensions of a tensor whose frames have a dimension of their own, and are no rows
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of the denoiser calls' tensors belong to samples.
+
+    Attributes:
+        samples: how many samples decide for themselves; 1 for a batch decided as a whole.
+        frames: rows that a sample has in each block of a tensor with frames in its rows.
+        reason: why a batch is decided as a whole; None if it is not.
+    """
+
+    samples: int
+    frames: int = 1
+    reason: str | None = None
 
 
 def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
@@ -57,38 +78,36 @@ def shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Size, .
     return tuple(tensor.shape for tensor in _tensors((args, kwargs)))
 
 
-def reason_to_stay_whole(
-    args: tuple[Any, ...], kwargs: dict[str, Any], sample: Tensor
-) -> str | None:
-    """Why a batch can't be told apart into samples, or None if it can.
+def layout_of(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], sample: Tensor) -> Layout:
+    """How the batch of these denoiser calls can be told apart into samples.
 
-    `sample` is what the scheduler steps: one row per sample.
+    Args:
+        calls: positional and named arguments of the calls of one iteration.
+        sample: what the scheduler steps after them: one row per sample, or per frame of a sample.
     """
-    samples = len(sample)
-    given = input_of(args, kwargs)
-    if given is None or given.ndim != sample.ndim:
-        return "the denoiser's input is laid out differently from the scheduler's sample"
-    if len(given) % samples or any(
-        a < b for a, b in zip(given.shape[1:], sample.shape[1:], strict=True)
-    ):
-        return "the denoiser's input has other dimensions than the scheduler's sample"
-    blocks = given[tuple(slice(size) for size in (len(given), *sample.shape[1:]))]
-    blocks = blocks.unflatten(0, (-1, samples))
-    if not torch.equal(blocks, blocks[:1].expand_as(blocks)):
-        return "the denoiser's input does not repeat the samples block by block"
-    for name, tensor in _named_tensors(args, kwargs):
-        if name in {_POSITIONS, *_POSITION_TABLES} or not tensor.ndim:
+    if len(sample) == 1:
+        return Layout(1)
+    inputs = [tensor for call in calls if (tensor := input_of(*call)) is not None]
+    videos = [tensor for tensor in (*inputs, sample) if tensor.ndim == _VIDEO]
+    reasons = []
+    for frames in (1, *dict.fromkeys(size for video in videos for size in video.shape[2:0:-1])):
+        samples, rest = divmod(len(sample), frames if videos and sample.ndim < _VIDEO else 1)
+        if rest:
             continue
-        if len(tensor) in (1, len(given)):
-            continue
-        if len(tensor) % samples == 0:
-            return f"the rows of the denoiser's argument {name!r} can't be matched to samples"
-    return None
+        found = (_mismatch(*call, sample, samples, frames) for call in calls)
+        reason = next((reason for reason in found if reason is not None), None)
+        if reason is None:
+            return Layout(samples, frames)
+        reasons.append(reason)
+    return Layout(1, reason=reasons[0])
 
 
-def rows_of(samples: list[bool], rows: int) -> list[int]:
-    """The rows, of `rows` in all, that belong to the true entries of `samples`."""
-    return [row for row in range(rows) if samples[row % len(samples)]]
+def rows_of(samples: list[bool], rows: int, each: int = 1) -> list[int]:
+    """The rows, of `rows` in all, that belong to the true entries of `samples`.
+
+    A sample has `each` rows, one after the other, in every block.
+    """
+    return [row for row in range(rows) if samples[row // each % len(samples)]]
 
 
 def call_on_rows(
@@ -96,18 +115,20 @@ def call_on_rows(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     samples: list[bool],
+    frames: int,
     last: Any,
 ) -> Any:
     """Calls the denoiser on the rows of some samples and puts the others' last outputs beside."""
     given = input_of(args, kwargs)
     assert given is not None
-    total = len(given)
-    index = torch.tensor(rows_of(samples, total), device=given.device)
+    indices = {
+        rows: torch.tensor(rows_of(samples, rows, each), device=given.device)
+        for rows, each in _rows(given, frames).items()
+    }
 
     def gather(tensor: Tensor) -> Tensor:
-        if tensor.ndim and len(tensor) == total:
-            return tensor.index_select(0, index.to(tensor.device))
-        return tensor
+        index = indices.get(len(tensor)) if tensor.ndim else None
+        return tensor if index is None else tensor.index_select(0, index.to(tensor.device))
 
     output = call(
         *map_tensors(gather, args),
@@ -119,10 +140,86 @@ def call_on_rows(
     parts = iter(_tensors(output))
 
     def scatter(tensor: Tensor) -> Tensor:
-        part = next(parts)
+        part, index = next(parts), indices.get(len(tensor)) if tensor.ndim else None
+        if index is None:
+            return part
         return tensor.index_copy(0, index.to(tensor.device), part.to(tensor.dtype))
 
     return map_tensors(scatter, last)
+
+
+def _rows(given: Tensor, frames: int) -> dict[int, int]:
+    """How many rows the tensors beside the input `given` have, and how many of them each sample."""
+    videos = len(given) // (1 if given.ndim == _VIDEO else frames)
+    return {videos: 1, videos * frames: frames}
+
+
+def _mismatch(
+    args: tuple[Any, ...], kwargs: dict[str, Any], sample: Tensor, samples: int, frames: int
+) -> str | None:
+    """Why a call does not have this many samples with this many frames, or None if it does."""
+    given = input_of(args, kwargs)
+    if given is None:
+        return "the denoiser's input is laid out differently from the scheduler's sample"
+    blocks = given
+    if given.ndim != sample.ndim:
+        blocks, sample = _as_pictures(given, sample, frames)
+    if blocks.ndim != sample.ndim:
+        return "the denoiser's input is laid out differently from the scheduler's sample"
+    if len(blocks) % len(sample) or any(
+        a < b for a, b in zip(blocks.shape[1:], sample.shape[1:], strict=True)
+    ):
+        return "the denoiser's input has other dimensions than the scheduler's sample"
+    blocks = blocks[tuple(slice(size) for size in (len(blocks), *sample.shape[1:]))]
+    blocks = blocks.unflatten(0, (-1, len(sample)))
+    if not torch.equal(blocks, blocks[:1].expand_as(blocks)):
+        return "the denoiser's input does not repeat the samples block by block"
+    rows = _rows(given, frames)
+    for name, tensor in _named_tensors(args, kwargs):
+        if name in {_POSITIONS, *_POSITION_TABLES} or not tensor.ndim or len(tensor) == 1:
+            continue
+        each = rows.get(len(tensor))
+        unknown = each is None and len(tensor) % samples == 0 and samples > 1
+        if unknown or (len(tensor) != len(given) and _is_tiled(tensor, each or 1)):
+            return f"the rows of the denoiser's argument {name!r} can't be matched to samples"
+    return None
+
+
+def _as_pictures(given: Tensor, sample: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Input and sample, one of them a video, as two batches of pictures that are about the same.
+
+    Either all frames are stepped, sample by sample, or one is. Two tensors that are not so are
+    given back as they are.
+    """
+    pairs = [(_frames_in_rows(given, frames), _frames_in_rows(sample, frames))]
+    if given.ndim == _VIDEO and frames == 1:
+        pairs += [(frame, sample) for frame in given.unbind(2)]
+    return next((pair for pair in pairs if _are_scaled(*pair)), (given, sample))
+
+
+def _frames_in_rows(tensor: Tensor, frames: int) -> Tensor:
+    """A video with as many frames as a batch of pictures; any other tensor as it is."""
+    if tensor.ndim != _VIDEO or frames not in tensor.shape[1:3]:
+        return tensor
+    return tensor.movedim(2 if tensor.shape[2] == frames else 1, 1).flatten(0, 1)
+
+
+def _are_scaled(rows: Tensor, others: Tensor) -> bool:
+    """Whether the first of the rows are the others, but for a factor each."""
+    rows = rows[: len(others)]
+    if rows.shape != others.shape:
+        return False
+    pairs = rows.float().flatten(1), others.float().flatten(1)
+    return bool((torch.cosine_similarity(*pairs) > 0.99).all())
+
+
+def _is_tiled(tensor: Tensor, frames: int) -> bool:
+    """Whether all rows together, and not each row in turn, are repeated for the frames."""
+    tiles = tensor.unflatten(0, (frames, -1))
+    runs = tensor.unflatten(0, (-1, frames))
+    return torch.equal(tiles, tiles[:1].expand_as(tiles)) and not torch.equal(
+        runs, runs[:, :1].expand_as(runs)
+    )
 
 
 def _named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Tensor]]:

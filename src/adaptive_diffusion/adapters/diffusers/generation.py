@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_diffusion.adapters.diffusers.batch import (
+    Layout,
     call_on_rows,
+    layout_of,
     map_tensors,
-    reason_to_stay_whole,
     shapes,
 )
 from adaptive_diffusion.adapters.diffusers.components import (
@@ -48,6 +49,7 @@ class _Loop:
     inputs: dict[Any, Any] = field(default_factory=dict)  # this iteration's, of branches not seen
     shape: torch.Size | None = None  # of the sample that the scheduler steps
     plan: list[bool] | None = None  # unknown until the first step has shown the samples
+    layout: Layout = field(default_factory=lambda: Layout(1))  # which rows are whose
     spared: bool = False  # this iteration: whether a denoiser call was, at least in part
     trajectory: Trajectory | None = None
 
@@ -98,7 +100,8 @@ class Generation:
             output = loop.branches[key]
             loop.spared = loop.spared or not side
             if any(loop.plan):
-                output = call_on_rows(call, args, kwargs, loop.plan, output)
+                frames = loop.layout.frames
+                output = call_on_rows(call, args, kwargs, loop.plan, frames, output)
         loop.branches[key] = map_tensors(_blank if side else _copy, output)
         return output
 
@@ -158,23 +161,22 @@ class Generation:
 
     def _begin_trajectory(self, loop: _Loop, scheduler: Any, solver: SchedulerStep) -> Trajectory:
         schedule = noise_schedule(scheduler).tail(position_of(solver.timestep, scheduler))
-        samples = self._count_samples(loop, solver.sample)
+        loop.layout = self._layout(loop, solver.sample)
         loop.inputs.clear()
-        trajectory = Trajectory(self._policy, schedule, samples)
+        trajectory = Trajectory(self._policy, schedule, loop.layout.samples)
         trajectory.open()
         return trajectory
 
-    def _count_samples(self, loop: _Loop, sample: Tensor) -> int:
-        if len(sample) == 1:
-            return 1
-        for module, args, kwargs in loop.inputs.values():
-            reason = reason_to_stay_whole(args, kwargs, sample)
-            if brings_own_attention(module):
-                reason = "the denoiser has attention of its own, which may look across samples"
-            if reason is not None:
-                self._note(f"the batch is decided as a whole: {reason}")
-                return 1
-        return len(sample)
+    def _layout(self, loop: _Loop, sample: Tensor) -> Layout:
+        calls = [(args, kwargs) for _, args, kwargs in loop.inputs.values()]
+        layout = layout_of(calls, sample)
+        modules = [module for module, _, _ in loop.inputs.values()]
+        if layout.samples > 1 and any(map(brings_own_attention, modules)):
+            reason = "the denoiser has attention of its own, which may look across samples"
+            layout = Layout(1, reason=reason)
+        if layout.reason is not None:
+            self._note(f"the batch is decided as a whole: {layout.reason}")
+        return layout
 
     def _note(self, note: str) -> None:
         if note not in self._notes:
