@@ -50,7 +50,13 @@ def image_inputs(batch: int, guidance_scale: float = 5.0) -> dict[str, Any]:
     }
 
 
-def photographs(batch: int) -> list[Image.Image]:
+def photographs(batch: int, size: int = SIZE) -> list[Image.Image]:
     """The `pictures`, for pipelines that take no tensors."""
-    rows = (255 * pictures(batch)).round().byte().permute(0, 2, 3, 1)
+    rows = (255 * pictures(batch, size=size)).round().byte().permute(0, 2, 3, 1)
     return [Image.fromarray(row.numpy()) for row in rows]
+
+
+def films(batch: int, frames: int, size: int = SIZE) -> list[list[Image.Image]]:
+    """One film per sample: PIL images that all differ."""
+    images = photographs(batch * frames, size)
+    return [images[b * frames : (b + 1) * frames] for b in range(batch)]
