@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +77,19 @@ class ByChance(Policy):
 
     def decide(self, trace: Trace) -> bool:
         return trace.step < 3 or int(trace.changes[-1] * 1e4) % 3 == 0
+
+
+@dataclass(frozen=True)
+class Periodic(Policy):
+    """Every third step is computed, beginning with another one for each sample."""
+
+    offsets: tuple[int, ...]
+    asked: list[int] = field(default_factory=list)
+
+    def decide(self, trace: Trace) -> bool:
+        self.asked.append(0)
+        sample = (len(self.asked) - 1) % len(self.offsets)
+        return trace.step % 3 == self.offsets[sample]
 
 
 POLICIES: dict[str, Policy] = {
@@ -255,18 +268,24 @@ def test_streams_of_one_loop_share_a_plan_and_the_largest_error_counts() -> None
 
 
 def test_a_stream_may_begin_while_its_loop_skips() -> None:
-    """With autoregressive videos, a frame's first step may be any step of the loop."""
-    plan = FixedSchedule([step % 3 == 0 for step in range(STEPS)])
-    trajectory = Trajectory(plan, SCHEDULE, 2)
-    x = {"early": start(2), "late": start(2)}
-    for step in range(STEPS):
-        trajectory.open()
-        for name in ("early", "late") if step > 3 else ("early",):
-            output = denoise(x[name], step - step % 3)
-            x[name] = trajectory.advance(name, output, x[name], Step())
-        trajectory.close()
-    assert x["late"].isfinite().all()
-    assert trajectory.mask == [list(plan.mask)] * 2
+    """With autoregressive videos, a frame's first step may be any; a batch is still its samples."""
+
+    def run_late(*offsets: int) -> Tensor:
+        trajectory = Trajectory(Periodic(offsets), SCHEDULE, len(offsets))
+        early, late, x = start(3)[list(offsets)], None, start(3)[list(offsets)]
+        for step in range(STEPS):
+            rows = torch.tensor(trajectory.open())[:, None]
+            early = trajectory.advance("early", denoise(early, step), early, Step())
+            if step >= 4:
+                new = denoise(x, step)
+                late = new if late is None else torch.where(rows, new, late)
+                x = trajectory.advance("late", late, x, Step())
+            trajectory.close()
+        return x
+
+    together = run_late(0, 1, 2)
+    for offset in range(3):
+        torch.testing.assert_close(together[offset : offset + 1], run_late(offset))
 
 
 def test_a_policy_for_another_number_of_steps_is_refused() -> None:

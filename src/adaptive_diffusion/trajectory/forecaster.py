@@ -35,9 +35,9 @@ class Forecaster:
         return 2 if self._policy.extrapolates and not self._noisy else 1
 
     @property
-    def can_interpolate(self) -> bool:
-        """Whether something has been computed that a line can be drawn from."""
-        return self._history is not None
+    def known(self) -> list[bool]:
+        """For each sample, whether an output of it has been computed in this sequence."""
+        return [False] * self._samples if self._history is None else self._history.known
 
     def expect_noise(self) -> None:
         """The solver adds noise: forecast the velocity from now on."""

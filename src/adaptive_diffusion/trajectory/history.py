@@ -27,6 +27,11 @@ class History:
         """Every sample's latest value."""
         return self._slots[0]
 
+    @property
+    def known(self) -> list[bool]:
+        """For each sample, whether it has a value."""
+        return [bool(nodes) for nodes in self._nodes]
+
     def remember(self, mask: list[bool], value: Tensor, coordinate: float) -> None:
         """Takes in `value` for the samples in `mask`, computed at `coordinate`."""
         newer, slots = value, []

@@ -53,8 +53,10 @@ class Stream:
         start = self._backfill(step, mask, filled, sample)
         if start is not sample:
             filled = self.forecaster.follow(step, filled, start - sample)
-        can_backfill = self._policy.backfill and self.forecaster.can_interpolate
-        pending = [can_backfill and not computed for computed in mask]
+        pending = [
+            self._policy.backfill and known and not computed
+            for known, computed in zip(self.forecaster.known, mask, strict=True)
+        ]
         result = self._tape.record(step, solver, filled, start, pending)
         if solver.drew_noise:
             self.forecaster.expect_noise()

@@ -247,6 +247,20 @@ def test_restoring_leaves_the_saved_state_as_it_was() -> None:
     assert torch.equal(results[0], results[2])
 
 
+def test_a_saved_state_does_not_see_what_is_written_over_the_sample() -> None:
+    """As a pipeline does that steps slices of its latents and puts the results into them."""
+    solver = Solver("unipc")
+    film = torch.stack([solver.start, solver.start])
+    step = solver.step(0, output(0), film[0])
+    film[0] = step.run(output(0), film[0])
+    second = solver.step(1, output(1), film[0])
+    start, state = film[0].clone(), second.state()
+    result = second.run(output(1), start)
+    film[0] = 7.0
+    second.restore(state)
+    assert torch.equal(second.run(output(1), start), result)
+
+
 def test_arguments_are_found_by_position_and_by_name() -> None:
     scheduler = DDIMScheduler(**BETAS)
     scheduler.set_timesteps(4)

@@ -107,11 +107,11 @@ class SchedulerStep:
         )
 
     def state(self) -> dict[str, Any]:
-        return _copy_lists(vars(self._scheduler))
+        return _copy(vars(self._scheduler))
 
     def restore(self, state: dict[str, Any]) -> None:
         vars(self._scheduler).clear()
-        vars(self._scheduler).update(_copy_lists(state))
+        vars(self._scheduler).update(_copy(state))
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
         self._arguments.update(model_output=output, sample=sample)
@@ -160,15 +160,16 @@ class SchedulerStep:
         return [torch.default_generator]
 
 
-def _copy_lists(state: dict[str, Any]) -> dict[str, Any]:
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
     """Schedulers replace their tensors, but write into their lists of past outputs.
 
-    And into one tensor: PNDM's sum over a Runge-Kutta step.
+    And into one tensor: PNDM's sum over a Runge-Kutta step. A view may be written to by others: it
+    is the sample of a pipeline that puts results where the samples have been.
     """
     copied = {
         name: list(value) if isinstance(value, list) else value for name, value in state.items()
     }
-    total = copied.get("cur_model_output")
-    if isinstance(total, Tensor):
-        copied["cur_model_output"] = total.clone()
+    for name, value in state.items():
+        if isinstance(value, Tensor) and (name == "cur_model_output" or value._is_view()):
+            copied[name] = value.clone()
     return copied
