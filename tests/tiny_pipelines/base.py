@@ -51,7 +51,14 @@ class TinyPipeline:
         return seeded(self.build)()
 
 
-_PER_SAMPLE = ("prompt", "prompt_embeds", "class_labels", "image_embeds", "image")
+_PER_SAMPLE = (
+    "image_embeddings",
+    "prompt",
+    "prompt_embeds",
+    "class_labels",
+    "image_embeds",
+    "image",
+)
 
 
 def batch_size(inputs: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from tiny_pipelines import TINY_PIPELINES, run
 
 import adaptive_diffusion as ad
 from adaptive_diffusion import ErrorControlled, FixedSchedule, Policy, ThirdOrder
+from adaptive_diffusion.adapters.diffusers import components
 
 Tiny = Callable[[str], Any]
 STEPS = 6
@@ -171,6 +173,13 @@ def test_guidance_that_is_cut_off_on_the_way(tiny: Tiny) -> None:
     assert accelerated.report.mask == [[i not in (7, 8) for i in range(10)]]
     assert rows == [2] * 5 + [1] * 3
     assert relative_difference(skipped, plain) < 0.5
+
+
+def test_an_encoder_is_no_denoiser_whatever_it_is_called(tiny: Tiny) -> None:
+    """As Stable UnCLIP's ``prior_text_encoder`` is none, unlike its ``prior``."""
+    pipe = tiny("sd15")
+    pipe.prior_text_encoder = copy.deepcopy(pipe.text_encoder)
+    assert components.denoisers(pipe) == [pipe.unet]
 
 
 def test_samples_of_another_shape_begin_a_new_loop(tiny: Tiny) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,8 @@ _DENOISERS = (
     "diffusers.models.controlnets.controlnet_xs.UNet",  # a UNet and its ControlNet in one
 )
 _SIDE_NETWORKS = ("diffusers.models.controlnets.",)
-_DENOISER_NAMES = ("unet", "transformer", "denoiser", "prior")
+_ENCODERS = ("transformers.",)
+_DENOISER_NAMES = ("unet", "image_unet", "transformer", "denoiser", "prior", "decoder")
 
 # What these pipelines do in their loop is more than calling a denoiser on a continuous sample.
 _UNSUPPORTED = {
@@ -54,7 +56,9 @@ def check_pipeline(pipeline: Any) -> None:
         if part in name:
             raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}")
     if not schedulers(pipeline):
-        raise UnsupportedPipelineError(f"{name} has no scheduler with a step method")
+        raise UnsupportedPipelineError(
+            f"{name} has no scheduler whose step takes a model output and a sample"
+        )
     if all(is_side_network(module) for module in denoisers(pipeline)):
         raise UnsupportedPipelineError(f"{name} has no denoiser (a UNet or transformer module)")
 
@@ -66,6 +70,7 @@ def denoisers(pipeline: Any) -> list[nn.Module]:
         for name, module in _parts(pipeline)
         if isinstance(module, nn.Module)
         and (_is_one_of(module, _DENOISERS + _SIDE_NETWORKS) or name.startswith(_DENOISER_NAMES))
+        and not _is_one_of(module, _ENCODERS)
     ]
 
 
@@ -86,9 +91,12 @@ def schedulers(pipeline: Any) -> list[Any]:
 
 
 def _is_scheduler(part: Any) -> bool:
-    methods = ("step", "set_timesteps")
-    return not isinstance(part, nn.Module) and all(
-        callable(getattr(part, m, None)) for m in methods
+    step = getattr(part, "step", None)
+    return (
+        not isinstance(part, nn.Module)
+        and callable(step)
+        and callable(getattr(part, "set_timesteps", None))
+        and {"model_output", "sample"} <= {*inspect.signature(step).parameters}
     )
 
 
