@@ -6,6 +6,7 @@ and a missing extra is found before any work is done.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,8 +201,6 @@ def batch(
     debug: _Debug = False,
 ) -> None:
     """Makes the pictures of a file; goes on where it was interrupted. Exit code 1: some failed."""
-    from functools import partial
-
     from adaptive_diffusion.apps.batch.batch import Engine, run_batch
     from adaptive_diffusion.apps.batch.engines import Workers, make_here, make_on_ray
     from adaptive_diffusion.apps.batch.model import Model
@@ -467,10 +466,30 @@ def serve(
     drain_seconds: Annotated[int, typer.Option(min=1, help="Time to finish on SIGTERM.")] = 60,
     device: _Device = None,
     dtype: _Dtype = "float32",
+    engine: Annotated[
+        EngineName, typer.Option(help="This process, or Ray Serve's replicas of it (extra ray).")
+    ] = EngineName.LOCAL,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Replicas that Ray always keeps; 1.")
+    ] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="Replicas under load; as many as always.")
+    ] = None,
+    cpus_per_replica: Annotated[
+        int | None, typer.Option(min=1, help="Processor cores, and threads, of each; 1.")
+    ] = None,
+    gpus_per_replica: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each; 1 where there are any.")
+    ] = None,
     debug: _Debug = False,
 ) -> None:
     """Serves pictures over HTTP, as OpenAI's images interface does, batched across requests."""
-    from adaptive_diffusion.apps.server.command import check_address, load_models, run
+    from adaptive_diffusion.apps.server.command import (
+        check_address,
+        check_models,
+        load_models,
+        run,
+    )
     from adaptive_diffusion.apps.server.limits import Limits
 
     if tolerance is None and quality is None:
@@ -488,18 +507,29 @@ def serve(
         seconds=max_seconds,
         rows=rows,
     )
-    with Console(stderr=True).status("loading"):
-        loaded = load_models(models or ["emoji"], scheduler, device, dtype)
-    run(
-        loaded,
-        limits,
-        chosen,
-        host=host,
-        port=port,
-        api_key=api_key,
-        drain_seconds=drain_seconds,
-        announce=typer.echo,
-    )
+    names = models or ["emoji"]
+    check_models(names, scheduler, dtype)
+    load = partial(load_models, names, scheduler, device, dtype)
+    how: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "api_key": api_key,
+        "drain_seconds": drain_seconds,
+        "announce": typer.echo,
+    }
+    if engine is EngineName.RAY:
+        from adaptive_diffusion.apps.server.on_ray import Replicas, run_on_ray
+
+        least = replicas or 1
+        most = max_replicas or least
+        team = Replicas(least, most, cpus_per_replica or 1, gpus_per_replica)
+        run_on_ray(load, limits, chosen, team, **how)
+    elif (replicas, max_replicas, cpus_per_replica, gpus_per_replica) == (None,) * 4:
+        with Console(stderr=True).status("loading"):
+            loaded = load()
+        run(loaded, limits, chosen, **how)
+    else:
+        raise ValueError("--replicas and what each gets go with --engine ray")
 
 
 @app.command()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +62,11 @@ def make_on_ray(
     """
     import ray.data
 
+    from adaptive_diffusion.apps.ray_cluster import gpus_for_each, ray_cluster
+
     items = [{"call": pickle.dumps(call)} for call in calls]
-    with _cluster():
-        gpus = workers.gpus
-        if gpus is None:
-            gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    with ray_cluster():
+        _be_quiet()
         rows = ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS))
         results = rows.map_batches(
             _Worker,
@@ -76,7 +75,7 @@ def make_on_ray(
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=workers.count),
             num_cpus=workers.cpus,
-            num_gpus=gpus,
+            num_gpus=gpus_for_each(workers.gpus),
         )
         try:
             for row in results.iter_rows():
@@ -88,23 +87,14 @@ def make_on_ray(
             raise BatchError(f"Ray gave up: {error}") from error
 
 
-@contextmanager
-def _cluster() -> Iterator[None]:
-    """Ray, quiet: the one that runs, or a new one until the end of the block."""
+def _be_quiet() -> None:
+    """Leaves progress to the command's own bar."""
     import ray.data
 
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 class _Worker:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from adaptive_diffusion.apps.loading import load_pipeline
+from adaptive_diffusion.apps.loading import check_choices, load_pipeline, locate
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
 from adaptive_diffusion.miniatures import GUIDANCE
 
-__all__ = ["load_models", "run"]
+__all__ = ["check_models", "load_models", "run"]
 
 _CONNECTIONS = 256  # beside one for each picture; more are answered with 503
 
@@ -70,6 +70,15 @@ def check_address(host: str, api_key: str | None) -> None:
         )
 
 
+def check_models(names: Sequence[str], scheduler: str | None, dtype: str) -> None:
+    """Raises `ValueError` on what can be seen to be wrong before a model is loaded."""
+    if len(set(names)) < len(names):
+        raise ValueError("a --model is given twice: each has one name")
+    check_choices(scheduler, dtype)
+    for name in names:
+        locate(name)
+
+
 def load_models(
     names: Sequence[str], scheduler: str | None, device: str | None, dtype: str
 ) -> list[Model]:
@@ -78,8 +87,7 @@ def load_models(
     Raises:
         ValueError: on a name that is given twice, or none of a model.
     """
-    if len(set(names)) < len(names):
-        raise ValueError("a --model is given twice: each has one name")
+    check_models(names, scheduler, dtype)
     return [
         Model(
             name,
