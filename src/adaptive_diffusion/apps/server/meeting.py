@@ -69,12 +69,12 @@ class Meeting:
     Args:
         largest: rows in one call, at most; one request's own call may be larger.
         patience: how long a call waits for requests that are on their way, as a share of the time
-            that the last call took.
+            that the last call took: so waiting costs little, whatever it gains.
         on_call: told of every call's number of requests and rows.
     """
 
     def __init__(
-        self, largest: int = 32, patience: float = 0.2, on_call: OnCall | None = None
+        self, largest: int = 32, patience: float = 0.1, on_call: OnCall | None = None
     ) -> None:
         self._largest = largest
         self._patience = patience
