@@ -196,6 +196,13 @@ def test_edits_can_be_streamed(served: Served) -> None:
     assert kinds == ["image_edit.progress"] * 4 + ["image_edit.completed"]
 
 
+def test_an_edit_must_have_a_step_to_make(served: Served) -> None:
+    for given in ({"steps": 4, "strength": 0.2}, {"steps": 1}):
+        with pytest.raises(openai.BadRequestError, match="leaves none of") as caught:
+            served.client().images.edit(image=png(), prompt="blue", extra_body=given)
+        assert caught.value.param == "strength"
+
+
 def test_a_model_that_edits_nothing_says_so(served: Served) -> None:
     with pytest.raises(openai.BadRequestError, match="ddim can't do image-to-image"):
         served.client().images.edit(image=png(), prompt="", model="ddim")
@@ -291,6 +298,26 @@ def test_metrics_say_what_was_done(serve: Serve) -> None:
         'adaptive_diffusion_picture_seconds_count{model="sd15"} 2.0',
     ):
         assert line in lines
+
+
+def test_a_full_queue_says_when_to_come_again(serve: Serve) -> None:
+    served = serve(tiny_model(), limits=Limits(concurrency=1, queue=1))
+    for stream in (False, True):
+        with pytest.raises(openai.RateLimitError, match="too many") as caught:
+            generate(served.client(), n=3, stream=stream)
+        assert int(caught.value.response.headers["Retry-After"]) >= 1
+    assert len(generate(served.client(), n=2).data) == 2
+
+
+def test_a_request_has_its_time(serve: Serve) -> None:
+    served = serve(tiny_model(), limits=Limits(seconds=1, steps=1000))
+    slow = {"extensions": {"steps": 900, "tolerance": 0}, "size": "64x64"}
+    with pytest.raises(openai.InternalServerError, match="fewer steps") as caught:
+        generate(served.client(), **slow)
+    assert caught.value.status_code == 504
+    assert caught.value.response.headers["X-Should-Retry"] == "false"
+    with pytest.raises(openai.APIError, match="fewer steps"):
+        list(generate(served.client(), stream=True, **slow))
 
 
 def test_a_body_of_too_many_bytes_is_refused(serve: Serve) -> None:

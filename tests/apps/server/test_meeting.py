@@ -169,6 +169,21 @@ def test_requests_of_other_shapes_are_served_beside(tiny: Any, meet: Meet) -> No
         assert_equal(made, expected)
 
 
+def test_requests_with_and_without_guidance_share_calls(tiny: Any, meet: Meet) -> None:
+    """One row for each picture, or two: a request may also have several pictures."""
+    pipe = tiny("sd15")
+    requests = requests_of("sd15", [(8, 0)] * 2)
+    requests[0].inputs["guidance_scale"] = 1.0
+    requests.append(Request(TINY_PIPELINES["sd15"].inputs(3), steps=8, seed=20))
+    alone = [make(pipe, request) for request in requests]
+    sizes: list[int] = []
+    meeting = meet(pipe, sizes=sizes)
+    for _ in range(2):
+        for made, expected in zip(make_together(meeting, pipe, requests), alone, strict=True):
+            assert_equal(made, expected)
+    assert 3 in sizes
+
+
 @pytest.mark.parametrize("scheduler", ["dpmsolver++", "euler_ancestral", "pndm", "heun"])
 def test_schedulers_keep_their_state_to_themselves(scheduler: str, meet: Meet) -> None:
     pipe = pipeline_with(scheduler)

@@ -49,7 +49,7 @@ def run(
         limit_concurrency=_CONNECTIONS + limits.concurrency + limits.queue,
         timeout_graceful_shutdown=drain_seconds,
     )
-    logging.getLogger("adaptive_diffusion").setLevel(logging.INFO)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listening:
         shown = f"[{host}]" if ":" in host else host

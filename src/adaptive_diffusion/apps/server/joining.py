@@ -7,6 +7,8 @@ All else has to be equal.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +43,7 @@ class Call:
         self.rows = len(given) if given is not None and given.ndim else 0
         self.leaves, self.structure = tree_flatten((self.args, self.kwargs))
 
-    @property
+    @functools.cached_property
     def layout(self) -> Hashable:
         """What two calls that can be joined have in common at least."""
         return tuple(self._layout(leaf) for leaf in self.leaves)
@@ -56,7 +58,7 @@ class Call:
         if self.has_row(leaf):
             return "rows", leaf.shape[1:], leaf.dtype, leaf.device
         if leaf.numel() == 1:
-            return "number", leaf.dtype
+            return "number", leaf.dtype, leaf.device
         return "shared", leaf.shape, leaf.dtype, leaf.device
 
 
@@ -104,12 +106,15 @@ def are_finite(output: Any) -> bool:
 def difference(output: Any, expected: Any) -> float:
     """How far two outputs are apart, relative to the second and to the root of their precision.
 
-    Below one it is float rounding.
+    Below one it is float rounding; infinite for outputs of other shapes.
     """
+    pairs = list(zip(_tensors(output), _tensors(expected), strict=True))
+    if any(a.shape != b.shape for a, b in pairs):
+        return math.inf
     apart = [
         float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-30))
         / torch.finfo(b.dtype).eps ** 0.5
-        for a, b in zip(_tensors(output), _tensors(expected), strict=True)
+        for a, b in pairs
         if b.is_floating_point()
     ]
     return max(apart, default=0.0)

@@ -59,6 +59,10 @@ class _Waiting:
     def kind(self) -> Hashable:
         return id(self.module), self.call.layout
 
+    def fail(self, error: BaseException) -> None:
+        if not self.output.done():
+            self.output.set_exception(error)
+
     def fits(self, other: _Waiting) -> bool:
         return self.module is other.module and may_join(self.call, other.call)
 
@@ -153,7 +157,11 @@ class Meeting:
         with torch.no_grad():
             while group := self._next_group():
                 began = time.perf_counter()
-                self._evaluate(group)
+                try:
+                    self._evaluate(group)
+                except Exception as error:  # whatever it is, nobody may wait for ever
+                    for waiting in group:
+                        waiting.fail(error)
                 self._last_seconds = time.perf_counter() - began
                 del group  # its tensors
 
@@ -198,7 +206,7 @@ class Meeting:
         try:
             waiting.output.set_result(self._output(waiting))
         except BaseException as error:
-            waiting.output.set_exception(error)
+            waiting.fail(error)
 
     def _output(self, waiting: _Waiting) -> Any:
         self._count([waiting])

@@ -79,11 +79,19 @@ class Model:
         if "prompt" in takes and not picture.prompt.strip():
             raise InvalidRequestError("the prompt is empty: say what to draw", param="prompt")
         for param, name, value in (
-            ("size", "height", picture.size),
+            ("size", "height", picture.size if picture.image is None else None),
             ("guidance", "guidance_scale", picture.guidance),
+            ("strength", "strength", picture.strength),
         ):
-            if value is not None and name not in takes and picture.image is None:
+            if value is not None and name not in takes:
                 raise InvalidRequestError(f"{self.name} takes no {param}: leave it out", param)
+        if "strength" in takes:
+            strength = picture.strength or takes["strength"].default
+            if int(picture.steps * strength) < 1:
+                raise InvalidRequestError(
+                    f"a strength of {strength} leaves none of {picture.steps} steps: raise either",
+                    "strength",
+                )
 
     def draw(self, picture: Picture, on_step: StepCallback | None = None) -> Drawn:
         """Makes the picture with a pipeline of its own.
