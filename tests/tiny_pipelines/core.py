@@ -30,7 +30,9 @@ from diffusers import (
 )
 
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.flux_sd3 import flux, flux_cfg_inputs, flux_inputs, sd3, t5_inputs
+from tiny_pipelines.flux_sd3 import flux as flux_like
+from tiny_pipelines.flux_sd3 import flux_cfg_inputs, flux_inputs, t5_inputs
+from tiny_pipelines.flux_sd3 import sd3 as sd3_like
 from tiny_pipelines.inputs import image_inputs, masks, pictures, prompts
 from tiny_pipelines.parts import (
     BETAS,
@@ -50,7 +52,7 @@ from tiny_pipelines.parts import (
     tiny_wan_transformer,
     tiny_wan_vae,
 )
-from tiny_pipelines.sdxl import sdxl
+from tiny_pipelines.sdxl import sdxl as sdxl_like
 
 
 def stable_diffusion(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
@@ -68,16 +70,16 @@ def stable_diffusion(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPip
     return kind(**components | more)
 
 
-def sdxl_base() -> DiffusionPipeline:
-    return sdxl(diffusers.StableDiffusionXLPipeline)
+def sdxl() -> DiffusionPipeline:
+    return sdxl_like(diffusers.StableDiffusionXLPipeline)
 
 
-def sd3_base() -> DiffusionPipeline:
-    return sd3(diffusers.StableDiffusion3Pipeline)
+def sd3() -> DiffusionPipeline:
+    return sd3_like(diffusers.StableDiffusion3Pipeline)
 
 
-def flux_base() -> DiffusionPipeline:
-    return flux(diffusers.FluxPipeline)
+def flux() -> DiffusionPipeline:
+    return flux_like(diffusers.FluxPipeline)
 
 
 def wan(kind: type[DiffusionPipeline] = diffusers.WanPipeline, **more: Any) -> DiffusionPipeline:
@@ -437,10 +439,10 @@ def kandinsky_inputs(batch: int) -> dict[str, Any]:
 
 PIPELINES = [
     TinyPipeline("sd15", diffusers.StableDiffusionPipeline, sd15, image_inputs, ("unet",)),
-    TinyPipeline("sdxl", diffusers.StableDiffusionXLPipeline, sdxl_base, image_inputs, ("unet",)),
-    TinyPipeline("sd3", diffusers.StableDiffusion3Pipeline, sd3_base, t5_inputs, ("transformer",)),
-    TinyPipeline("flux", diffusers.FluxPipeline, flux_base, flux_inputs, ("transformer",)),
-    TinyPipeline("flux_cfg", diffusers.FluxPipeline, flux_base, flux_cfg_inputs, ("transformer",)),
+    TinyPipeline("sdxl", diffusers.StableDiffusionXLPipeline, sdxl, image_inputs, ("unet",)),
+    TinyPipeline("sd3", diffusers.StableDiffusion3Pipeline, sd3, t5_inputs, ("transformer",)),
+    TinyPipeline("flux", diffusers.FluxPipeline, flux, flux_inputs, ("transformer",)),
+    TinyPipeline("flux_cfg", diffusers.FluxPipeline, flux, flux_cfg_inputs, ("transformer",)),
     TinyPipeline("wan", diffusers.WanPipeline, wan, wan_inputs, ("transformer",)),
     TinyPipeline(
         "wan22",

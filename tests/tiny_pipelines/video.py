@@ -20,7 +20,7 @@ from diffusers import (
 )
 
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.core import frames_inputs, sdxl_base, text_to_video
+from tiny_pipelines.core import frames_inputs, sdxl, text_to_video
 from tiny_pipelines.inputs import films, photographs, pictures, prompts
 from tiny_pipelines.parts import (
     BETAS,
@@ -68,7 +68,7 @@ def animatediff_pag() -> DiffusionPipeline:
 
 
 def animatediff_sdxl() -> DiffusionPipeline:
-    components = sdxl_base().components | {"motion_adapter": motion_adapter(), "scheduler": ddim()}
+    components = sdxl().components | {"motion_adapter": motion_adapter(), "scheduler": ddim()}
     return diffusers.AnimateDiffSDXLPipeline(**components)
 
 
