@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,16 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     LCMScheduler,
     T2IAdapter,
+    UniDiffuserModel,
+    UniDiffuserTextDecoder,
+)
+from diffusers.pipelines.deprecated.alt_diffusion.modeling_roberta_series import (
+    RobertaSeriesConfig,
+    RobertaSeriesModelWithTransformation,
 )
 from diffusers.pipelines.deprecated.paint_by_example import PaintByExampleImageEncoder
 from diffusers.pipelines.stable_diffusion.clip_image_project_model import CLIPImageProjection
@@ -29,14 +37,15 @@ from transformers import CLIPTextModelWithProjection
 from tiny_pipelines.base import TinyPipeline
 from tiny_pipelines.core import (
     controlnet_inputs,
-    img2img_inputs,
     inpaint_inputs,
     stable_diffusion,
 )
-from tiny_pipelines.inputs import image_inputs, masks, pictures, prompts
+from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, prompts
 from tiny_pipelines.parts import (
     BETAS,
+    CLIP_LENGTH,
     SIZE,
+    T5_LENGTH,
     UNET_SHAPE,
     WIDTH,
     clip_image_encoder,
@@ -45,10 +54,12 @@ from tiny_pipelines.parts import (
     clip_tokenizer,
     ddim,
     ip_adapter_weights,
+    t5_tokenizer,
     tiny_prior,
     tiny_unet,
     tiny_vae,
 )
+from tiny_pipelines.sdxl import sdxl
 
 Inputs = Callable[[int], dict[str, Any]]
 
@@ -100,6 +111,11 @@ def v_prediction() -> DDIMScheduler:
 
 def control_net() -> ControlNetModel:
     return ControlNetModel(conditioning_embedding_out_channels=(8, 16), **UNET_SHAPE)
+
+
+def img2img_inputs(batch: int) -> dict[str, Any]:
+    """Two thirds of the steps: as many as it takes to skip one and come back."""
+    return picture_inputs(batch) | {"strength": 0.8}
 
 
 def picture_inputs(batch: int) -> dict[str, Any]:
@@ -379,6 +395,90 @@ def marigold_inputs(batch: int) -> dict[str, Any]:
     }
 
 
+def roberta() -> RobertaSeriesModelWithTransformation:
+    """AltDiffusion's multilingual encoder, for ``t5_tokenizer``."""
+    return RobertaSeriesModelWithTransformation(
+        RobertaSeriesConfig(
+            vocab_size=98,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=T5_LENGTH + 3,
+            project_dim=WIDTH,
+        )
+    )
+
+
+def versatile(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """Each of the pipelines takes those of the components that it needs."""
+    components = {
+        "tokenizer": clip_tokenizer(),
+        "image_feature_extractor": clip_image_processor(),
+        "text_encoder": clip_text_encoder(CLIPTextModelWithProjection),
+        "image_encoder": clip_image_encoder(),
+        "image_unet": tiny_unet(),
+        "text_unet": tiny_unet(),
+        "vae": tiny_vae(),
+        "scheduler": ddim(),
+    }
+    taken = inspect.signature(kind.__init__).parameters
+    return kind(**{name: part for name, part in components.items() if name in taken})
+
+
+def versatile_image_inputs(batch: int) -> dict[str, Any]:
+    return {
+        "image": photographs(batch),
+        "guidance_scale": 5.0,
+        "height": SIZE,
+        "width": SIZE,
+    }
+
+
+def unidiffuser() -> DiffusionPipeline:
+    """Pictures and captions, of which the one or the other or both are denoised."""
+    return diffusers.UniDiffuserPipeline(
+        vae=tiny_vae(),
+        text_encoder=clip_text_encoder(),
+        image_encoder=clip_image_encoder(),
+        clip_image_processor=clip_image_processor(),
+        clip_tokenizer=clip_tokenizer(),
+        text_decoder=UniDiffuserTextDecoder(
+            prefix_length=CLIP_LENGTH,
+            prefix_inner_dim=WIDTH,
+            prefix_hidden_dim=WIDTH,
+            vocab_size=600,
+            n_positions=2 * CLIP_LENGTH,
+            n_embd=WIDTH,
+            n_layer=1,
+            n_head=2,
+        ),
+        text_tokenizer=clip_tokenizer(),
+        unet=UniDiffuserModel(
+            text_dim=WIDTH,
+            clip_img_dim=WIDTH,
+            num_text_tokens=CLIP_LENGTH,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            sample_size=SIZE // 2,
+            patch_size=2,
+            norm_type="layer_norm",
+            pre_layer_norm=False,
+            use_patch_pos_embed=False,
+        ),
+        scheduler=DPMSolverMultistepScheduler(**BETAS, solver_order=3),
+    )
+
+
+def unprompted_inputs(batch: int) -> dict[str, Any]:
+    inputs = image_inputs(batch)
+    del inputs["prompt"]
+    return inputs
+
+
 def lcm() -> LCMScheduler:
     return LCMScheduler(**BETAS)
 
@@ -456,10 +556,47 @@ PIPELINES: list[TinyPipeline] = [
     entry(diffusers.StableDiffusionModelEditingPipeline),
     entry(diffusers.StableDiffusionPipelineSafe),
     entry(diffusers.SemanticStableDiffusionPipeline, semantic_inputs),
-    entry(diffusers.CycleDiffusionPipeline, cycle_inputs, whole="does not repeat the samples"),
+    entry(
+        diffusers.CycleDiffusionPipeline,
+        cycle_inputs,
+        batches=False,  # the first sample's output serves for all
+    ),
     entry(diffusers.StableDiffusionInpaintPipelineLegacy, legacy_inpaint_inputs),
     entry(diffusers.PaintByExamplePipeline, example_inputs, build=paint_by_example),
     entry(diffusers.TextToVideoZeroPipeline, video_zero_inputs, batches=False, strict=False),
+    entry(
+        diffusers.TextToVideoZeroSDXLPipeline,
+        video_zero_inputs,
+        build=lambda: sdxl(diffusers.TextToVideoZeroSDXLPipeline, scheduler=ddim()),
+        batches=False,
+        strict=False,
+    ),
+    entry(diffusers.AltDiffusionPipeline, text_encoder=roberta, tokenizer=t5_tokenizer),
+    entry(
+        diffusers.AltDiffusionImg2ImgPipeline,
+        img2img_inputs,
+        text_encoder=roberta,
+        tokenizer=t5_tokenizer,
+    ),
+    *(
+        entry(kind, inputs, build=functools.partial(versatile, kind), denoisers=("image_unet",))
+        for kind, inputs in (
+            (diffusers.VersatileDiffusionTextToImagePipeline, image_inputs),
+            (diffusers.VersatileDiffusionImageVariationPipeline, versatile_image_inputs),
+        )
+    ),
+    entry(
+        diffusers.UniDiffuserPipeline,
+        build=unidiffuser,
+        whole="laid out differently",
+    ),
+    entry(
+        diffusers.UniDiffuserPipeline,
+        unprompted_inputs,
+        "with caption",
+        build=unidiffuser,
+        batches=False,
+    ),
     *(
         entry(kind, marigold_inputs, build=functools.partial(marigold, kind, channels))
         for kind, channels in (
@@ -470,7 +607,17 @@ PIPELINES: list[TinyPipeline] = [
     ),
 ]
 
+_WITHOUT_Q_FORMER = "its Q-Former fails with transformers 5: no attribute `invert_attention_mask`"
+
+NOT_BUILT = {
+    "BlipDiffusionPipeline": _WITHOUT_Q_FORMER,
+    "BlipDiffusionControlNetPipeline": _WITHOUT_Q_FORMER,
+    "VersatileDiffusionDualGuidedPipeline": "its own code fails: its `DualTransformer2DModel` "
+    "takes no `encoder_attention_mask`",
+}
+
 REFUSED = {
+    "VersatileDiffusionPipeline": "use and enable those instead",
     "StableDiffusionSAGPipeline": "attention maps",
     "StableDiffusionAttendAndExcitePipeline": "gradients",
     "StableDiffusionPix2PixZeroPipeline": "gradients",

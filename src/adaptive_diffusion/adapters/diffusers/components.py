@@ -40,6 +40,8 @@ _UNSUPPORTED = {
     "Paradigms": "it denoises many timesteps in one call, and takes no single steps",
     "AttendAndExcite": "it follows gradients through its denoiser calls",
     "Panorama": "it blends interleaved views within one step",
+    "VersatileDiffusionPipeline": "it makes a pipeline for each call of one of its methods: "
+    "use and enable those instead",
     "Combined": "it wraps other pipelines: enable its inner ones instead",
 }
 
@@ -47,14 +49,14 @@ _UNSUPPORTED = {
 def check_pipeline(pipeline: Any) -> None:
     """Raises `UnsupportedPipelineError`, with the reason, unless the pipeline can be served."""
     name = type(pipeline).__name__
+    for part, reason in _UNSUPPORTED.items():
+        if part in name:
+            raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}")
     if not callable(pipeline) or not hasattr(pipeline, "components"):
         raise UnsupportedPipelineError(
             f"{name} is not a diffusers pipeline; for a sampling loop of your own, "
             "wrap the denoiser in AdaptiveDenoiser"
         )
-    for part, reason in _UNSUPPORTED.items():
-        if part in name:
-            raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}")
     if not schedulers(pipeline):
         raise UnsupportedPipelineError(
             f"{name} has no scheduler whose step takes a model output and a sample"

@@ -110,7 +110,8 @@ class Generation:
         loop = self._loop
         solver = SchedulerStep(scheduler, step, args, kwargs)
         if not solver.moves_a_sample:
-            self._refuse(f"the step of {type(scheduler).__name__} takes no model output and sample")
+            name = type(scheduler).__name__
+            self._refuse(f"the step of {name} takes no model output for each row of a sample")
         if loop is None or not loop.calls or self._refused:
             return step(scheduler, *args, **kwargs)
         if not loop.steps:
