@@ -234,6 +234,13 @@ def test_one_frame_may_be_stepped_at_a_time() -> None:
     assert layout_of([((given,), {})], torch.randn(2, 4, 2, 2)).reason is not None
 
 
+def test_a_sample_may_be_packed_into_tokens_beside_others() -> None:
+    film = video(2, 3)
+    tokens = film.movedim(1, -1).flatten(1, 3)
+    assert layout_of([((tokens.repeat(2, 1, 1),), {})], film[:, :, 1:]) == Layout(2)
+    assert layout_of([((tokens.flip(0),), {})], film).reason is not None
+
+
 def test_rows_in_another_order_than_sample_by_sample_are_not_cut() -> None:
     film = video(2, 3)
     tiled = torch.randn(2, 5, 8).repeat(3, 1, 1)

@@ -6,7 +6,8 @@ tensor argument that has a row per input row; nested dicts and lists too.
 
 Videos may have their frames in rows, the frames of one sample after those of another: in the
 sample that the scheduler steps (video UNets), in a ControlNet's input, in a text that is repeated
-for every frame. Or the scheduler steps one frame at a time (diffusion forcing).
+for every frame. Or the scheduler steps one frame at a time (diffusion forcing), or what it steps
+has been packed into tokens for the denoiser.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ _POSITION_TABLES = frozenset(
         "freqs_cis",
         "image_rotary_emb",
         "img_ids",
+        "indices_latents",
+        "indices_latents_clean",
+        "indices_latents_history_2x",
+        "indices_latents_history_4x",
         "rotary_emb",
         "text_rope_pos",
         "txt_ids",
@@ -164,13 +169,14 @@ def _mismatch(
     blocks = given
     if given.ndim != sample.ndim:
         blocks, sample = _as_pictures(given, sample, frames)
-    if blocks.ndim != sample.ndim:
+    if blocks.ndim != sample.ndim and not _is_packed(blocks, sample):
         return "the denoiser's input is laid out differently from the scheduler's sample"
-    if len(blocks) % len(sample) or any(
-        a < b for a, b in zip(blocks.shape[1:], sample.shape[1:], strict=True)
-    ):
-        return "the denoiser's input has other dimensions than the scheduler's sample"
-    blocks = blocks[tuple(slice(size) for size in (len(blocks), *sample.shape[1:]))]
+    if blocks.ndim == sample.ndim:
+        if len(blocks) % len(sample) or any(
+            a < b for a, b in zip(blocks.shape[1:], sample.shape[1:], strict=True)
+        ):
+            return "the denoiser's input has other dimensions than the scheduler's sample"
+        blocks = blocks[tuple(slice(size) for size in (len(blocks), *sample.shape[1:]))]
     blocks = blocks.unflatten(0, (-1, len(sample)))
     if not torch.equal(blocks, blocks[:1].expand_as(blocks)):
         return "the denoiser's input does not repeat the samples block by block"
@@ -211,6 +217,14 @@ def _are_scaled(rows: Tensor, others: Tensor) -> bool:
         return False
     pairs = rows.float().flatten(1), others.float().flatten(1)
     return bool((torch.cosine_similarity(*pairs) > 0.99).all())
+
+
+def _is_packed(rows: Tensor, samples: Tensor) -> bool:
+    """Whether each sample's numbers are those of its row in another order, or some of them."""
+    return len(rows) % len(samples) == 0 and all(
+        bool(torch.isin(sample.to(row.dtype), row).all())
+        for row, sample in zip(rows, samples, strict=False)
+    )
 
 
 def _is_tiled(tensor: Tensor, frames: int) -> bool:

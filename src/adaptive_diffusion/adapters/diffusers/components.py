@@ -42,6 +42,7 @@ _UNSUPPORTED = {
     "Panorama": "it blends interleaved views within one step",
     "VersatileDiffusionPipeline": "it makes a pipeline for each call of one of its methods: "
     "use and enable those instead",
+    "DiffusionDecode": "its decoder takes all of its denoising steps within one call",
     "Combined": "it wraps other pipelines: enable its inner ones instead",
 }
 
