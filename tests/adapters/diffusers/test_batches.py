@@ -11,10 +11,17 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from schedulers import STOCHASTIC, count_calls, generate, pipeline_with, relative_difference
 from tiny_pipelines import TINY_PIPELINES, run, single
+from torch import Tensor
 
 import adaptive_diffusion as ad
 from adaptive_diffusion import Policy, Trace
-from adaptive_diffusion.adapters.diffusers.batch import Layout, layout_of, map_tensors, rows_of
+from adaptive_diffusion.adapters.diffusers.batch import (
+    Layout,
+    call_on_rows,
+    layout_of,
+    map_tensors,
+    rows_of,
+)
 
 Tiny = Callable[[str], Any]
 
@@ -247,6 +254,60 @@ def test_rows_in_another_order_than_sample_by_sample_are_not_cut() -> None:
     assert "text" in str(layout_of([((film,), {"text": tiled})], film).reason)
     by_frame = film.movedim(2, 0).flatten(0, 1)
     assert layout_of([((by_frame.repeat(2, 1, 1, 1),), {})], film).reason is not None
+
+
+SAMPLES = [True, False, True]
+
+
+def doubled(sample: Tensor, weights: Tensor) -> tuple[Tensor, None]:
+    return 2 * sample + weights, None
+
+
+def test_a_call_on_rows_computes_these_and_keeps_the_others() -> None:
+    sample, weights = torch.arange(12.0).view(6, 2), torch.arange(6.0).view(6, 1)
+    last = (torch.full((6, 2), -1.0), None)
+    output, nothing = call_on_rows(doubled, (sample, weights), {}, SAMPLES, 1, last)
+    assert nothing is None
+    assert (output[[1, 4]] == -1).all()
+    assert torch.equal(output[[0, 2, 3, 5]], doubled(sample, weights)[0][[0, 2, 3, 5]])
+
+
+def test_rows_may_be_the_entries_of_lists() -> None:
+    def call(sample: list[Tensor], time: Tensor, texts: list[Tensor]) -> tuple[list[Tensor]]:
+        return ([x + t + y.sum() for x, t, y in zip(sample, time, texts, strict=True)],)
+
+    sample = list(torch.arange(12.0).view(6, 1, 2))
+    texts = [torch.full((6 if row < 3 else 5, 2), float(row)) for row in range(6)]
+    args, last = (sample, torch.arange(6.0)), ([torch.full((1, 2), -1.0)] * 6,)
+    (output,) = call_on_rows(call, args, {"texts": texts}, SAMPLES, 1, last)
+    (full,) = call(*args, texts=texts)
+    assert all(torch.equal(output[row], full[row]) for row in (0, 2, 3, 5))
+    assert all((output[row] == -1).all() for row in (1, 4))
+    noisy = torch.stack(sample[:3])
+    guided = (sample[:3] * 2, torch.arange(6.0))
+    assert layout_of([(guided, {"texts": texts})], noisy) == Layout(3)
+
+
+class LayerCache:
+    def __init__(self, keys: Tensor | None) -> None:
+        self.keys = keys
+
+
+class ModelCache:
+    def __init__(self, *layers: LayerCache) -> None:
+        self.layers = layers
+
+
+def test_keys_that_a_cache_keeps_have_rows_too() -> None:
+    def call(sample: Tensor, cache: ModelCache) -> Tensor:
+        return sample + cache.layers[0].keys
+
+    sample, keys = torch.arange(6.0).view(6, 1), 10 * torch.arange(6.0).view(6, 1)
+    cache = ModelCache(LayerCache(keys), LayerCache(None))
+    output = call_on_rows(call, (sample,), {"cache": cache}, SAMPLES, 1, torch.zeros(6, 1))
+    kept = torch.tensor([True, False, True] * 2).view(6, 1)
+    assert torch.equal(output, kept * (sample + keys))
+    assert cache.layers[0].keys is keys
 
 
 def test_mapping_keeps_containers_and_everything_that_is_no_tensor() -> None:

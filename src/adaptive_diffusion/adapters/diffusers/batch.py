@@ -2,7 +2,8 @@
 
 With classifier-free guidance one call holds every sample several times, one block after the other:
 `[unconditional, conditional]`. Row `block * samples + sample` belongs to that sample, in every
-tensor argument that has a row per input row; nested dicts and lists too.
+tensor argument that has a row per input row; nested dicts and lists too. A denoiser that takes its
+samples in a list has lists with an entry per row instead.
 
 Videos may have their frames in rows, the frames of one sample after those of another: in the
 sample that the scheduler steps (video UNets), in a ControlNet's input, in a text that is repeated
@@ -12,8 +13,10 @@ has been packed into tokens for the denoiser.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,21 +64,16 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     """`value` with `function` applied to every tensor in it; containers keep their types."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, dict):
-        mapped = {key: map_tensors(function, item) for key, item in value.items()}
-        container: Any = type(value)
-        return container(**mapped) if dataclasses.is_dataclass(value) else container(mapped)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(function, item) for item in value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(map_tensors(function, item) for item in value)
-    return value
+    return _map_items(functools.partial(map_tensors, function), value)
 
 
 def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The noisy sample among a denoiser's arguments: the first tensor, by position or by name."""
-    candidates = [*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()]
-    return next((value for value in candidates if isinstance(value, Tensor)), None)
+    """The noisy sample among a denoiser's arguments: the first tensor, by position or by name.
+
+    A list of samples is put together.
+    """
+    given = _given(args, kwargs)
+    return torch.stack(given) if isinstance(given, list) else given
 
 
 def shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Size, ...]:
@@ -130,27 +128,73 @@ def call_on_rows(
         rows: torch.tensor(rows_of(samples, rows, each), device=given.device)
         for rows, each in _rows(given, frames).items()
     }
+    is_row_list = _row_list_test(args, kwargs)
 
-    def gather(tensor: Tensor) -> Tensor:
-        index = indices.get(len(tensor)) if tensor.ndim else None
-        return tensor if index is None else tensor.index_select(0, index.to(tensor.device))
+    def index_of(value: Any) -> Tensor | None:
+        has_rows = value.ndim > 0 if isinstance(value, Tensor) else is_row_list(value)
+        return indices.get(len(value)) if has_rows else None
+
+    def gather(value: Any) -> Any:
+        index = index_of(value)
+        if index is None:
+            return _cut_cache(gather, value) if _is_cache(value) else _map_items(gather, value)
+        if isinstance(value, Tensor):
+            return value.index_select(0, index.to(value.device))
+        return [value[row] for row in index.tolist()]
+
+    def scatter(part: Any, whole: Any) -> Any:
+        index = index_of(whole)
+        if isinstance(whole, Tensor):
+            if index is None:
+                return part
+            return whole.index_copy(0, index.to(whole.device), part.to(whole.dtype))
+        if index is None:
+            parts = iter(_items(part))
+            return _map_items(lambda item: scatter(next(parts), item), whole)
+        computed = dict(zip(index.tolist(), part, strict=True))
+        return [computed.get(row, entry) for row, entry in enumerate(whole)]
 
     output = call(
-        *map_tensors(gather, args),
+        *gather(args),
         **{
-            name: value if name in _POSITION_TABLES else map_tensors(gather, value)
+            name: value if name in _POSITION_TABLES else gather(value)
             for name, value in kwargs.items()
         },
     )
-    parts = iter(_tensors(output))
+    return scatter(output, last)
 
-    def scatter(tensor: Tensor) -> Tensor:
-        part, index = next(parts), indices.get(len(tensor)) if tensor.ndim else None
-        if index is None:
-            return part
-        return tensor.index_copy(0, index.to(tensor.device), part.to(tensor.dtype))
 
-    return map_tensors(scatter, last)
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | list[Tensor] | None:
+    """The noisy samples as the denoiser takes them."""
+    candidates = [*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()]
+    return next((value for value in candidates if _may_be_samples(value)), None)
+
+
+def _may_be_samples(value: Any) -> bool:
+    if isinstance(value, list):
+        shapes = {getattr(entry, "shape", None) for entry in value}
+        return len(shapes) == 1 and None not in shapes
+    return isinstance(value, Tensor)
+
+
+def _row_list_test(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], bool]:
+    """What tells the lists with an entry per row; there are some if the samples come in a list."""
+    given = _given(args, kwargs)
+    if not isinstance(given, list):
+        return lambda value: False
+    return lambda value: isinstance(value, list) and len(value) == len(given)
+
+
+def _is_cache(value: Any) -> bool:
+    """Whether it keeps keys and values of all rows; they are only read once they are kept."""
+    return "Cache" in type(value).__name__ and hasattr(value, "__dict__")
+
+
+def _cut_cache(gather: Callable[[Any], Any], cache: Any) -> Any:
+    """A copy that keeps some rows only; the cache stays as it is."""
+    part = copy.copy(cache)
+    vars(part).update(gather(vars(cache)))
+    return part
 
 
 def _rows(given: Tensor, frames: int) -> dict[int, int]:
@@ -237,16 +281,39 @@ def _is_tiled(tensor: Tensor, frames: int) -> bool:
 
 
 def _named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Tensor]]:
+    """All tensors in the arguments, but for those in lists with an entry per row."""
+    is_row_list = _row_list_test(args, kwargs)
     named = [*((str(position), value) for position, value in enumerate(args)), *kwargs.items()]
-    return [(name, tensor) for name, value in named for tensor in _tensors(value)]
+    return [
+        (name, tensor)
+        for name, value in named
+        if not is_row_list(value)
+        for tensor in _tensors(value)
+    ]
 
 
 def _tensors(value: Any) -> list[Tensor]:
     """All tensors in a value, in the order in which `map_tensors` comes to them."""
     if isinstance(value, Tensor):
         return [value]
+    return [tensor for item in _items(value) for tensor in _tensors(item)]
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """What is in a container; nothing is in anything else."""
     if isinstance(value, dict):
-        value = tuple(value.values())
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _map_items(function: Callable[[Any], Any], value: Any) -> Any:
+    """A container with `function` applied to each of its `_items`; anything else as it is."""
+    if isinstance(value, dict):
+        mapped = {key: function(item) for key, item in value.items()}
+        container: Any = type(value)
+        return container(**mapped) if dataclasses.is_dataclass(value) else container(mapped)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(function, value))
     if isinstance(value, (list, tuple)):
-        return [tensor for item in value for tensor in _tensors(item)]
-    return []
+        return type(value)(map(function, value))
+    return value
