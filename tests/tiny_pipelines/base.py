@@ -101,7 +101,11 @@ def outputs(
     pipe: Any, inputs: dict[str, Any], steps: int = 6, seed: int = 0, **overrides: Any
 ) -> list[torch.Tensor]:
     """All that `run` makes: the video and its sound, say."""
-    inputs = inputs | overrides
+    # some pipelines write into the lists that they are given
+    inputs = {
+        name: list(value) if isinstance(value, list) else value
+        for name, value in (inputs | overrides).items()
+    }
     parameters = _parameters(pipe)
     defaults = {
         "generator": [

@@ -29,6 +29,10 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
+    Qwen2VLProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     T5Config,
@@ -37,6 +41,7 @@ from transformers import (
     UMT5Config,
     UMT5EncoderModel,
 )
+from transformers.processing_utils import ProcessorMixin
 
 WIDTH = 32
 """Width of every text encoder unless a pipeline asks for another: what the denoisers attend to."""
@@ -122,10 +127,70 @@ def t5_encoder(width: int = WIDTH, multilingual: bool = False) -> T5EncoderModel
     return T5EncoderModel(T5Config(**settings))
 
 
+_QWEN_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+_QWEN_CHAT = """\
+{%- for message in messages if message.role != 'system' -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{% if part.type == 'text' %}{{ part.text }}{% else -%}
+<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""Without the pipelines' long introductions, which would be most of the tokens."""
+
+
 def qwen_tokenizer() -> Qwen2Tokenizer:
-    """One token per byte, as in ``clip_tokenizer``."""
-    tokens = [*sorted(ByteLevel.alphabet()), "<|endoftext|>"]
-    return Qwen2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    """One token per byte, as in ``clip_tokenizer``, and those that stand for pictures."""
+    tokens = [*sorted(ByteLevel.alphabet()), *_QWEN_SPECIAL]
+    return Qwen2Tokenizer(
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=[],
+        extra_special_tokens=list(_QWEN_SPECIAL[1:]),
+        chat_template=_QWEN_CHAT,
+    )
+
+
+def _qwen_id(token: str) -> int:
+    return len(ByteLevel.alphabet()) + _QWEN_SPECIAL.index(token)
+
+
+QWEN_LANGUAGE: dict[str, Any] = {
+    "vocab_size": len(ByteLevel.alphabet()) + len(_QWEN_SPECIAL),
+    "bos_token_id": _qwen_id("<|endoftext|>"),
+    "eos_token_id": _qwen_id("<|endoftext|>"),
+    "pad_token_id": _qwen_id("<|endoftext|>"),
+    "hidden_size": WIDTH,
+    "intermediate_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+}
+"""A two-layer language model for ``qwen_tokenizer``."""
+
+_QWEN_SIGHT: dict[str, Any] = {
+    "depth": 1,
+    "hidden_size": WIDTH,
+    "intermediate_size": WIDTH,
+    "out_hidden_size": WIDTH,
+    "num_heads": 2,
+    "patch_size": 8,
+}
+_QWEN_PICTURES = {
+    "image_token_id": _qwen_id("<|image_pad|>"),
+    "video_token_id": _qwen_id("<|video_pad|>"),
+    "vision_start_token_id": _qwen_id("<|vision_start|>"),
+    "vision_end_token_id": _qwen_id("<|vision_end|>"),
+}
+_ROTARY = {"rope_type": "default", "mrope_section": [2, 3, 3]}
 
 
 class ChatTokenizer(Qwen2Tokenizer):
@@ -148,75 +213,59 @@ def chat_tokenizer() -> ChatTokenizer:
 
 
 def qwen_encoder() -> Qwen2_5_VLForConditionalGeneration:
-    """A two-layer Qwen2.5-VL for ``qwen_tokenizer``; its eyes are never used."""
-    end = len(ByteLevel.alphabet())
-    language = {
-        "vocab_size": end + 1,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]},
-        "initializer_range": 0.2,
-    }
-    sight = {"depth": 1, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "num_heads": 2}
+    """A two-layer Qwen2.5-VL for ``qwen_tokenizer`` and ``QwenStillsProcessor``."""
     return Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(text_config=language, vision_config=sight)
+        Qwen2_5_VLConfig(
+            text_config=QWEN_LANGUAGE | {"rope_scaling": _ROTARY},
+            vision_config=_QWEN_SIGHT,
+            **_QWEN_PICTURES,
+        )
     )
 
 
 def qwen3_encoder(layers: int = 2) -> Qwen3VLForConditionalGeneration:
-    """A Qwen3-VL for ``qwen_tokenizer``; its eyes are never used."""
-    end = len(ByteLevel.alphabet())
-    language = {
-        "vocab_size": end + 1,
-        "pad_token_id": end,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "mrope_section": [4, 2, 2],
-        },
-        "initializer_range": 0.2,
-    }
-    sight = {
-        "depth": 1,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "out_hidden_size": WIDTH,
-        "num_heads": 2,
-        "deepstack_visual_indexes": [0],
-    }
-    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=language, vision_config=sight))
+    """A Qwen3-VL for ``qwen_tokenizer`` and ``QwenStillsProcessor``."""
+    language = QWEN_LANGUAGE | {"head_dim": 16, "num_hidden_layers": layers}
+    sight = _QWEN_SIGHT | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    return Qwen3VLForConditionalGeneration(
+        Qwen3VLConfig(
+            text_config=language | {"rope_scaling": _ROTARY},
+            vision_config=sight,
+            **_QWEN_PICTURES,
+        )
+    )
 
 
 def gemma_encoder() -> Gemma2Model:
     """A two-layer Gemma 2 for ``qwen_tokenizer``."""
-    end = len(ByteLevel.alphabet())
-    return Gemma2Model(
-        Gemma2Config(
-            vocab_size=end + 1,
-            pad_token_id=end,
-            eos_token_id=end,
-            bos_token_id=end,
-            head_dim=16,
-            hidden_size=WIDTH,
-            intermediate_size=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            initializer_range=0.2,
+    return Gemma2Model(Gemma2Config(**QWEN_LANGUAGE, head_dim=16))
+
+
+def qwen3_text_encoder() -> Qwen3ForCausalLM:
+    """A two-layer Qwen3 for ``qwen_tokenizer``."""
+    return Qwen3ForCausalLM(Qwen3Config(**QWEN_LANGUAGE, head_dim=16))
+
+
+class QwenStillsProcessor(Qwen2VLProcessor):
+    """Pictures and text for the Qwen models; the real processor wants one of videos, too."""
+
+    def __init__(
+        self, image_processor: Qwen2VLImageProcessorPil, tokenizer: Qwen2Tokenizer
+    ) -> None:
+        self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        ProcessorMixin.__init__(
+            self, image_processor, tokenizer, chat_template=tokenizer.chat_template
         )
+
+
+def qwen_processor() -> QwenStillsProcessor:
+    """Scales pictures down to some ten tokens."""
+    pictures = Qwen2VLImageProcessorPil(
+        patch_size=8, merge_size=2, min_pixels=SIZE * SIZE, max_pixels=SIZE * SIZE
     )
+    return QwenStillsProcessor(pictures, qwen_tokenizer())
 
 
 def tiny_vae(
@@ -235,7 +284,7 @@ def tiny_vae(
     )
 
 
-def certain(vae: AutoencoderKL) -> AutoencoderKL:
+def certain(vae: Any) -> Any:
     """The VAE, with an encoder that leaves nothing to chance.
 
     For pipelines that draw a picture's latents from torch's own generator: those of one sample

@@ -1,0 +1,350 @@
+"""Pictures told to a language model: Qwen-Image, Z-Image, Flux 2, LongCat, Ovis, Bria."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import diffusers
+from diffusers import (
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    BriaFiboTransformer2DModel,
+    BriaTransformer2DModel,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
+    LongCatImageTransformer2DModel,
+    OvisImageTransformer2DModel,
+    QwenImageControlNetModel,
+    QwenImageTransformer2DModel,
+    ZImageControlNetModel,
+    ZImageTransformer2DModel,
+)
+from transformers import (
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+)
+
+from tiny_pipelines.base import TinyPipeline
+from tiny_pipelines.flux_sd3 import FLUX_SHAPE, flux_scheduler
+from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, prompts
+from tiny_pipelines.parts import (
+    QWEN_LANGUAGE,
+    SIZE,
+    T5_LENGTH,
+    WIDTH,
+    certain,
+    qwen3_text_encoder,
+    qwen_encoder,
+    qwen_processor,
+    qwen_tokenizer,
+    t5_encoder,
+    t5_tokenizer,
+    tiny_vae,
+    tiny_wan_vae,
+)
+
+_LENGTH = 64
+"""Tokens that a prompt is filled up to."""
+
+_QWEN_SHAPE: dict[str, Any] = {
+    "in_channels": 16,
+    "out_channels": 4,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": WIDTH,
+    "axes_dims_rope": (4, 4, 8),
+}
+
+
+def qwen_image(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
+    """Any pipeline class made of Qwen-Image's components."""
+    components = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
+        "vae": certain(_qwen_vae(levels=2)),
+        "text_encoder": qwen_encoder(),
+        "tokenizer": qwen_tokenizer(),
+        "transformer": QwenImageTransformer2DModel(num_layers=2, **_QWEN_SHAPE),
+    }
+    return kind(**components | more)
+
+
+def _qwen_vae(levels: int, input_channels: int = 3) -> AutoencoderKLQwenImage:
+    """Every level but the first halves height and width."""
+    return AutoencoderKLQwenImage(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1] * levels,
+        num_res_blocks=1,
+        temperal_downsample=[False] * (levels - 1),
+        input_channels=input_channels,
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+
+
+def _qwen_controlnet(kind: type[DiffusionPipeline], extra_channels: int = 0) -> DiffusionPipeline:
+    controlnet = QwenImageControlNetModel(
+        num_layers=1, extra_condition_channels=extra_channels, **_QWEN_SHAPE
+    )
+    return qwen_image(kind, controlnet=controlnet)
+
+
+def _z_image(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
+    components = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+        "vae": tiny_vae(),
+        "text_encoder": qwen3_text_encoder(),
+        "tokenizer": qwen_tokenizer(),
+        "transformer": ZImageTransformer2DModel(
+            in_channels=4,
+            n_layers=2,
+            cap_feat_dim=WIDTH,
+            axes_dims=[4, 4, 8],
+            axes_lens=[256, 32, 32],
+            **_Z_SHAPE,
+        ),
+    }
+    return kind(**components | more)
+
+
+_Z_SHAPE = {"dim": 32, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
+
+
+def _z_controlnet(kind: type[DiffusionPipeline], channels: int = 4) -> DiffusionPipeline:
+    controlnet = ZImageControlNetModel(
+        control_layers_places=[0],
+        control_refiner_layers_places=[0],
+        control_in_dim=channels,
+        add_control_noise_refiner="control_noise_refiner",
+        **_Z_SHAPE,
+    )
+    return _z_image(kind, controlnet=controlnet)
+
+
+def _flux2(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
+    components = {
+        "scheduler": flux_scheduler(),
+        "vae": AutoencoderKLFlux2(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=4,
+        ),
+        "text_encoder": qwen3_text_encoder(),
+        "tokenizer": qwen_tokenizer(),
+        "transformer": Flux2Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=2 * WIDTH,
+            timestep_guidance_channels=16,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=kind is diffusers.Flux2Pipeline,
+        ),
+    }
+    return kind(**components | more)
+
+
+def _flux2_dev(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """Its text encoder is Mistral 3, which can see, but is never shown anything."""
+    sight = {
+        "model_type": "pixtral",
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": SIZE,
+        "patch_size": 8,
+    }
+    language = QWEN_LANGUAGE | {"model_type": "mistral", "head_dim": 16}
+    settings = Mistral3Config(text_config=language, vision_config=sight)
+    return _flux2(kind, text_encoder=Mistral3ForConditionalGeneration(settings))
+
+
+def _longcat(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
+    shape = FLUX_SHAPE | {"in_channels": 64}  # the pipeline takes 16 latent channels for granted
+    components = {
+        "scheduler": flux_scheduler(),
+        "vae": tiny_vae(16),
+        "text_encoder": qwen_encoder(),
+        "tokenizer": qwen_tokenizer(),
+        "text_processor": qwen_processor(),
+        "transformer": LongCatImageTransformer2DModel(pooled_projection_dim=WIDTH, **shape),
+    }
+    pipe = kind(**components | more)
+    pipe.tokenizer_max_length = _LENGTH
+    return pipe
+
+
+def _ovis(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    return kind(
+        scheduler=flux_scheduler(),
+        vae=tiny_vae(),
+        text_encoder=qwen3_text_encoder().model,
+        tokenizer=qwen_tokenizer(),
+        transformer=OvisImageTransformer2DModel(out_channels=16, **FLUX_SHAPE),
+    )
+
+
+def _bria(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    return kind(
+        scheduler=flux_scheduler(),
+        vae=tiny_vae(),
+        text_encoder=t5_encoder(),
+        tokenizer=t5_tokenizer(),
+        transformer=BriaTransformer2DModel(**FLUX_SHAPE),
+    )
+
+
+def _fibo(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """Both of the encoder's layers are attended to, and a block's own layer in each block."""
+    shape = FLUX_SHAPE | {"joint_attention_dim": 2 * WIDTH}
+    return kind(
+        scheduler=flux_scheduler(),
+        vae=tiny_wan_vae(),
+        text_encoder=SmolLM3ForCausalLM(SmolLM3Config(**QWEN_LANGUAGE)),
+        tokenizer=qwen_tokenizer(),
+        transformer=BriaFiboTransformer2DModel(text_encoder_dim=WIDTH, **shape),
+    )
+
+
+def qwen_inputs(batch: int) -> dict[str, Any]:
+    """Much guidance: the random network hardly heeds its prompt."""
+    return {
+        "prompt": prompts(batch),
+        "negative_prompt": ["dull"] * batch,
+        "true_cfg_scale": 20.0,
+        "height": SIZE,
+        "width": SIZE,
+    }
+
+
+def _short(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {"max_sequence_length": _LENGTH}
+
+
+def _with_picture(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
+    return inputs(batch) | {"image": pictures(batch), "strength": 0.7}
+
+
+def _with_mask(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
+    return _with_picture(inputs, batch) | {"mask_image": masks(batch)}
+
+
+def _with_control(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
+    return inputs(batch) | {"control_image": 1 - pictures(batch)}
+
+
+def _with_control_mask(batch: int) -> dict[str, Any]:
+    return _with_control(qwen_inputs, batch) | {"control_mask": masks(batch)}
+
+
+def _controlled_inpaint(batch: int) -> dict[str, Any]:
+    inputs = _with_control(_short, batch)
+    return inputs | {"image": pictures(batch), "mask_image": masks(batch)}
+
+
+def _flux2_inputs(batch: int) -> dict[str, Any]:
+    return _short(batch) | {"text_encoder_out_layers": (1, 2)}
+
+
+def _flux2_edit(batch: int) -> dict[str, Any]:
+    """One picture for all samples, of the smallest size that the pipeline takes."""
+    return _flux2_inputs(batch) | {"image": photographs(1, 2 * SIZE)[0]}
+
+
+def _flux2_cached(batch: int) -> dict[str, Any]:
+    """The first step's keys and values of the picture are kept for the others."""
+    inputs = _flux2_edit(batch)
+    del inputs["guidance_scale"]
+    return inputs
+
+
+def _longcat_inputs(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {
+        "negative_prompt": ["dull"] * batch,
+        "enable_prompt_rewrite": False,
+    }
+
+
+def _ovis_inputs(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {"negative_prompt": ["dull"] * batch, "max_sequence_length": 256}
+
+
+def _bria_inputs(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {"max_sequence_length": T5_LENGTH}
+
+
+def _fibo_inputs(batch: int) -> dict[str, Any]:
+    size = {"height": 4 * SIZE, "width": 4 * SIZE}  # latents are 16 times smaller
+    return image_inputs(batch) | {"negative_prompt": ["dull"] * batch} | size
+
+
+def _entry(
+    kind: type[DiffusionPipeline],
+    build: Callable[..., DiffusionPipeline],
+    inputs: Callable[[int], dict[str, Any]],
+    variant: str = "",
+    **more: Any,
+) -> TinyPipeline:
+    name = kind.__name__ + variant
+    return TinyPipeline(name, kind, partial(build, kind), inputs, ("transformer",), **more)
+
+
+_controlnet_entry = partial(_entry, side_networks=("controlnet",))
+
+_QWEN = [
+    _entry(diffusers.QwenImageImg2ImgPipeline, qwen_image, partial(_with_picture, qwen_inputs)),
+    _entry(diffusers.QwenImageInpaintPipeline, qwen_image, partial(_with_mask, qwen_inputs)),
+    _controlnet_entry(
+        diffusers.QwenImageControlNetPipeline,
+        _qwen_controlnet,
+        partial(_with_control, qwen_inputs),
+    ),
+    _controlnet_entry(
+        diffusers.QwenImageControlNetInpaintPipeline,
+        partial(_qwen_controlnet, extra_channels=4),
+        _with_control_mask,
+    ),
+]
+
+_Z_IMAGE = [
+    _entry(diffusers.ZImagePipeline, _z_image, _short),
+    _entry(diffusers.ZImageImg2ImgPipeline, _z_image, partial(_with_picture, _short)),
+    _entry(diffusers.ZImageInpaintPipeline, _z_image, partial(_with_mask, _short)),
+    _controlnet_entry(
+        diffusers.ZImageControlNetPipeline, _z_controlnet, partial(_with_control, _short)
+    ),
+    _controlnet_entry(
+        diffusers.ZImageControlNetInpaintPipeline,
+        partial(_z_controlnet, channels=9),
+        _controlled_inpaint,
+    ),
+]
+
+_FLUX2 = [
+    _entry(diffusers.Flux2Pipeline, _flux2_dev, _flux2_edit),
+    _entry(diffusers.Flux2KleinPipeline, _flux2, _flux2_inputs),
+    _entry(diffusers.Flux2KleinPipeline, _flux2, _flux2_edit, variant="/edit"),
+    _entry(diffusers.Flux2KleinInpaintPipeline, _flux2, partial(_with_mask, _flux2_inputs)),
+    _entry(diffusers.Flux2KleinKVPipeline, _flux2, _flux2_cached),
+]
+
+PIPELINES: list[TinyPipeline] = [
+    *_QWEN,
+    *_Z_IMAGE,
+    *_FLUX2,
+    _entry(diffusers.LongCatImagePipeline, _longcat, _longcat_inputs),
+    _entry(diffusers.OvisImagePipeline, _ovis, _ovis_inputs),
+    _entry(diffusers.BriaPipeline, _bria, _bria_inputs),
+    _entry(diffusers.BriaFiboPipeline, _fibo, _fibo_inputs),
+]
