@@ -7,9 +7,12 @@ from functools import partial
 from typing import Any
 
 import diffusers
+import torch
 from diffusers import (
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
+    BriaFibo2Transformer2DModel,
     BriaFiboTransformer2DModel,
     BriaTransformer2DModel,
     DiffusionPipeline,
@@ -17,6 +20,7 @@ from diffusers import (
     Flux2Transformer2DModel,
     LongCatImageTransformer2DModel,
     OvisImageTransformer2DModel,
+    QwenImage21Transformer2DModel,
     QwenImageControlNetModel,
     QwenImageTransformer2DModel,
     ZImageControlNetModel,
@@ -25,6 +29,9 @@ from diffusers import (
 from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
+    Siglip2ImageProcessorPil,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
@@ -38,6 +45,7 @@ from tiny_pipelines.parts import (
     T5_LENGTH,
     WIDTH,
     certain,
+    qwen3_encoder,
     qwen3_text_encoder,
     qwen_encoder,
     qwen_processor,
@@ -65,7 +73,7 @@ def qwen_image(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
     """Any pipeline class made of Qwen-Image's components."""
     components = {
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
-        "vae": certain(_qwen_vae(levels=2)),
+        "vae": certain(_qwen_vae()),
         "text_encoder": qwen_encoder(),
         "tokenizer": qwen_tokenizer(),
         "transformer": QwenImageTransformer2DModel(num_layers=2, **_QWEN_SHAPE),
@@ -73,17 +81,80 @@ def qwen_image(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
     return kind(**components | more)
 
 
-def _qwen_vae(levels: int, input_channels: int = 3) -> AutoencoderKLQwenImage:
-    """Every level but the first halves height and width."""
-    return AutoencoderKLQwenImage(
-        base_dim=4,
-        z_dim=4,
-        dim_mult=[1] * levels,
-        num_res_blocks=1,
-        temperal_downsample=[False] * (levels - 1),
-        input_channels=input_channels,
-        latents_mean=[0.0] * 4,
-        latents_std=[1.0] * 4,
+def _qwen_vae(
+    kind: type[AutoencoderKLQwenImage] = AutoencoderKLQwenImage, **more: Any
+) -> AutoencoderKLQwenImage:
+    settings = {
+        "base_dim": 4,
+        "z_dim": 4,
+        "dim_mult": [1, 1],
+        "num_res_blocks": 1,
+        "temperal_downsample": [False],
+        "latents_mean": [0.0] * 4,
+        "latents_std": [1.0] * 4,
+    }
+    return kind(**settings | more)
+
+
+class _FarSightedVAE(AutoencoderKLQwenImage):
+    """Sees every 32nd pixel: the pipelines for editing enlarge pictures to a megapixel."""
+
+    def encode(self, x: torch.Tensor, return_dict: bool = True) -> Any:
+        return super().encode(x[..., ::32, ::32], return_dict)
+
+    @property
+    def temperal_downsample(self) -> list[bool]:
+        """As many as there were levels, if the levels made latents so small."""
+        return [False] * 6
+
+    @temperal_downsample.setter
+    def temperal_downsample(self, value: list[bool]) -> None:
+        pass
+
+
+def _qwen_edit(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
+    components = {"vae": _qwen_vae(_FarSightedVAE), "processor": qwen_processor()}
+    return qwen_image(kind, **components | more)
+
+
+def _qwen_layered(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """It takes transparent pictures, and tells them from latents by their four channels."""
+    channels = {"in_channels": 32, "out_channels": 8}
+    transformer = QwenImageTransformer2DModel(
+        num_layers=2,
+        use_additional_t_cond=True,
+        use_layer3d_rope=True,
+        **_QWEN_SHAPE | channels,
+    )
+    numbers = {"z_dim": 8, "latents_mean": [0.0] * 8, "latents_std": [1.0] * 8}
+    vae = _qwen_vae(_FarSightedVAE, input_channels=4, **numbers)
+    return _qwen_edit(kind, vae=vae, transformer=transformer)
+
+
+def _qwen21(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    return kind(
+        scheduler=flux_scheduler(),
+        vae=AutoencoderKLQwenImage21(
+            base_dim=4,
+            decoder_base_dim=4,
+            z_dim=4,
+            dim_mult=[1] * 5,
+            num_res_blocks=1,
+            temperal_downsample=[False] * 4,
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        ),
+        text_encoder=qwen3_encoder(),
+        processor=qwen_processor(),
+        transformer=QwenImage21Transformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            context_in_dim=WIDTH,
+            axes_dims_rope=(4, 4, 8),
+        ),
     )
 
 
@@ -100,16 +171,39 @@ def _z_image(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
         "vae": tiny_vae(),
         "text_encoder": qwen3_text_encoder(),
         "tokenizer": qwen_tokenizer(),
-        "transformer": ZImageTransformer2DModel(
-            in_channels=4,
-            n_layers=2,
-            cap_feat_dim=WIDTH,
-            axes_dims=[4, 4, 8],
-            axes_lens=[256, 32, 32],
-            **_Z_SHAPE,
-        ),
+        "transformer": _z_transformer(),
     }
     return kind(**components | more)
+
+
+def _z_transformer(**changes: Any) -> ZImageTransformer2DModel:
+    return ZImageTransformer2DModel(
+        in_channels=4,
+        n_layers=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=[4, 4, 8],
+        axes_lens=[256, 32, 32],
+        **_Z_SHAPE | changes,
+    )
+
+
+def _z_omni(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """It sees pictures through SigLIP 2, and encodes them in bfloat16."""
+    sight = Siglip2VisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        patch_size=8,
+        num_patches=16,
+    )
+    return _z_image(
+        kind,
+        vae=tiny_vae().to(torch.bfloat16),
+        transformer=_z_transformer(siglip_feat_dim=WIDTH),
+        siglip=Siglip2VisionModel(sight),
+        siglip_processor=Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16),
+    )
 
 
 _Z_SHAPE = {"dim": 32, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2}
@@ -126,17 +220,21 @@ def _z_controlnet(kind: type[DiffusionPipeline], channels: int = 4) -> Diffusion
     return _z_image(kind, controlnet=controlnet)
 
 
+def _flux2_vae() -> AutoencoderKLFlux2:
+    return AutoencoderKLFlux2(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+
+
 def _flux2(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
     components = {
         "scheduler": flux_scheduler(),
-        "vae": AutoencoderKLFlux2(
-            block_out_channels=(8, 16),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=4,
-        ),
+        "vae": _flux2_vae(),
         "text_encoder": qwen3_text_encoder(),
         "tokenizer": qwen_tokenizer(),
         "transformer": Flux2Transformer2DModel(
@@ -185,6 +283,11 @@ def _longcat(kind: type[DiffusionPipeline], **more: Any) -> DiffusionPipeline:
     return pipe
 
 
+def _longcat_edit(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """The pipeline enlarges pictures to 1024 x 1024, so the VAE has many small levels."""
+    return _longcat(kind, vae=tiny_vae(16, widths=(4,) * 7))
+
+
 def _ovis(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
     return kind(
         scheduler=flux_scheduler(),
@@ -217,6 +320,34 @@ def _fibo(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
     )
 
 
+def _fibo2(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    """All of the encoder's layers are attended to, twice."""
+    pipe = kind(
+        transformer=BriaFibo2Transformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=2,
+            n_refiner_layers=1,
+            n_heads=2,
+            cap_feat_dim=3 * WIDTH,
+            injection_layer_ids=(1,),
+            perceiver_num_layers=1,
+            min_num_gist_tokens=4,
+            max_num_gist_tokens=8,
+            gist_step=4,
+            gist_min_text_len=4,
+            axes_dims=(4, 4, 8),
+            axes_lens=(32, 32, 32),
+        ),
+        scheduler=flux_scheduler(),
+        vae=_flux2_vae(),
+        text_encoder=qwen3_encoder(),
+        processor=qwen_processor(),
+    )
+    pipe.text_encoder_out_layers = ((0, 1, 2), (0, 1, 2))
+    return pipe
+
+
 def qwen_inputs(batch: int) -> dict[str, Any]:
     """Much guidance: the random network hardly heeds its prompt."""
     return {
@@ -228,8 +359,38 @@ def qwen_inputs(batch: int) -> dict[str, Any]:
     }
 
 
+def _qwen_edit_inputs(batch: int) -> dict[str, Any]:
+    inputs = qwen_inputs(batch) | {"image": photographs(batch)}
+    return {name: value for name, value in inputs.items() if name not in ("height", "width")}
+
+
+def _qwen_edit_inpaint(batch: int) -> dict[str, Any]:
+    return _qwen_edit_inputs(batch) | {"mask_image": masks(batch), "strength": 0.7}
+
+
+def _qwen_layers(batch: int) -> dict[str, Any]:
+    """The picture may be transparent. It gives no latents, and mixes up the layers of a batch."""
+    picture = photographs(1)[0].convert("RGBA")
+    return _qwen_edit_inputs(batch) | {"image": picture, "layers": 2, "output_type": "pt"}
+
+
+def _qwen21_inputs(batch: int) -> dict[str, Any]:
+    """Prompts of one length: beside a longer one, a prompt makes another picture."""
+    texts = [f"{prompt:<16}" for prompt in prompts(batch)]
+    return qwen_inputs(batch) | {"prompt": texts, "height": 2 * SIZE, "width": 2 * SIZE}
+
+
+def _qwen21_edit(batch: int) -> dict[str, Any]:
+    return _qwen21_inputs(batch) | {"image": photographs(1)[0], "output_resolution": 2 * SIZE}
+
+
 def _short(batch: int) -> dict[str, Any]:
     return image_inputs(batch) | {"max_sequence_length": _LENGTH}
+
+
+def _z_omni_inputs(batch: int) -> dict[str, Any]:
+    """One picture for all samples."""
+    return _short(batch) | {"image": photographs(1, 2 * SIZE)[0]}
 
 
 def _with_picture(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
@@ -276,6 +437,10 @@ def _longcat_inputs(batch: int) -> dict[str, Any]:
     }
 
 
+def _longcat_edit_inputs(batch: int) -> dict[str, Any]:
+    return {"prompt": prompts(batch), "negative_prompt": "dull", "image": photographs(1)[0]}
+
+
 def _ovis_inputs(batch: int) -> dict[str, Any]:
     return image_inputs(batch) | {"negative_prompt": ["dull"] * batch, "max_sequence_length": 256}
 
@@ -287,6 +452,22 @@ def _bria_inputs(batch: int) -> dict[str, Any]:
 def _fibo_inputs(batch: int) -> dict[str, Any]:
     size = {"height": 4 * SIZE, "width": 4 * SIZE}  # latents are 16 times smaller
     return image_inputs(batch) | {"negative_prompt": ["dull"] * batch} | size
+
+
+def _fibo_edit_inputs(batch: int) -> dict[str, Any]:
+    """One picture for all samples."""
+    orders = [f'{{"edit_instruction": "{prompt}"}}' for prompt in prompts(batch)]
+    picture = {"image": photographs(1, 2 * SIZE)[0], "_auto_resize": False}
+    return _fibo_inputs(batch) | {"prompt": orders} | picture
+
+
+def _fibo2_inputs(batch: int) -> dict[str, Any]:
+    return image_inputs(batch) | {"negative_prompt": ["dull"] * batch}
+
+
+def _fibo2_edit(batch: int) -> dict[str, Any]:
+    """One picture for all samples."""
+    return _fibo2_inputs(batch) | {"image": photographs(1)[0]}
 
 
 def _entry(
@@ -315,6 +496,19 @@ _QWEN = [
         partial(_qwen_controlnet, extra_channels=4),
         _with_control_mask,
     ),
+]
+
+_EDITS = [
+    _entry(diffusers.QwenImageEditPipeline, _qwen_edit, _qwen_edit_inputs),
+    _entry(diffusers.QwenImageEditInpaintPipeline, _qwen_edit, _qwen_edit_inpaint),
+    _entry(diffusers.QwenImageEditPlusPipeline, _qwen_edit, _qwen_edit_inputs, batches=False),
+    _entry(diffusers.QwenImageLayeredPipeline, _qwen_layered, _qwen_layers, batches=False),
+    _entry(diffusers.QwenImage21Pipeline, _qwen21, _qwen21_inputs),
+    _entry(diffusers.QwenImage21Pipeline, _qwen21, _qwen21_edit, variant="/edit"),
+    _entry(diffusers.LongCatImageEditPipeline, _longcat_edit, _longcat_edit_inputs, batches=False),
+    _entry(diffusers.BriaFiboEditPipeline, _fibo, _fibo_edit_inputs),
+    _entry(diffusers.BriaFibo2Pipeline, _fibo2, _fibo2_edit, variant="/edit"),
+    _entry(diffusers.ZImageOmniPipeline, _z_omni, _z_omni_inputs, whole="laid out differently"),
 ]
 
 _Z_IMAGE = [
@@ -347,4 +541,6 @@ PIPELINES: list[TinyPipeline] = [
     _entry(diffusers.OvisImagePipeline, _ovis, _ovis_inputs),
     _entry(diffusers.BriaPipeline, _bria, _bria_inputs),
     _entry(diffusers.BriaFiboPipeline, _fibo, _fibo_inputs),
+    _entry(diffusers.BriaFibo2Pipeline, _fibo2, _fibo2_inputs),
+    *_EDITS,
 ]
