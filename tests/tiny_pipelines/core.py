@@ -9,7 +9,6 @@ import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
     AutoencoderKLLTXVideo,
-    AutoencoderKLQwenImage,
     CogVideoXDDIMScheduler,
     CogVideoXTransformer3DModel,
     ControlNetModel,
@@ -22,7 +21,6 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     MotionAdapter,
     PixArtTransformer2DModel,
-    QwenImageTransformer2DModel,
     UNet2DModel,
     UNet3DConditionModel,
     UniPCMultistepScheduler,
@@ -43,8 +41,6 @@ from tiny_pipelines.parts import (
     clip_text_encoder,
     clip_tokenizer,
     ddim,
-    qwen_encoder,
-    qwen_tokenizer,
     t5_encoder,
     t5_tokenizer,
     tiny_unet,
@@ -52,6 +48,8 @@ from tiny_pipelines.parts import (
     tiny_wan_transformer,
     tiny_wan_vae,
 )
+from tiny_pipelines.qwen_and_kin import qwen_image as qwen_image_like
+from tiny_pipelines.qwen_and_kin import qwen_inputs
 from tiny_pipelines.sdxl import sdxl as sdxl_like
 
 
@@ -322,40 +320,7 @@ def ldm_inputs(batch: int) -> dict[str, Any]:
 
 
 def qwen_image() -> DiffusionPipeline:
-    return diffusers.QwenImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
-        vae=AutoencoderKLQwenImage(
-            base_dim=4,
-            z_dim=4,
-            dim_mult=[1, 1],
-            num_res_blocks=1,
-            temperal_downsample=[False],
-            latents_mean=[0.0] * 4,
-            latents_std=[1.0] * 4,
-        ),
-        text_encoder=qwen_encoder(),
-        tokenizer=qwen_tokenizer(),
-        transformer=QwenImageTransformer2DModel(
-            in_channels=16,
-            out_channels=4,
-            num_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=WIDTH,
-            axes_dims_rope=(4, 4, 8),
-        ),
-    )
-
-
-def qwen_image_inputs(batch: int) -> dict[str, Any]:
-    """Much guidance: the random network hardly heeds its prompt."""
-    return {
-        "prompt": prompts(batch),
-        "negative_prompt": ["dull"] * batch,
-        "true_cfg_scale": 20.0,
-        "height": SIZE,
-        "width": SIZE,
-    }
+    return qwen_image_like(diffusers.QwenImagePipeline)
 
 
 def cogvideox(
@@ -482,7 +447,7 @@ PIPELINES = [
     ),
     TinyPipeline("ldm", diffusers.LDMTextToImagePipeline, ldm, ldm_inputs, ("unet",)),
     TinyPipeline(
-        "qwen_image", diffusers.QwenImagePipeline, qwen_image, qwen_image_inputs, ("transformer",)
+        "qwen_image", diffusers.QwenImagePipeline, qwen_image, qwen_inputs, ("transformer",)
     ),
     TinyPipeline(
         "cogvideox", diffusers.CogVideoXPipeline, cogvideox, cogvideox_inputs, ("transformer",)

@@ -19,7 +19,7 @@ from diffusers import (
 from transformers import CLIPTextModelWithProjection
 
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, prompts
+from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, prompts, with_control
 from tiny_pipelines.parts import (
     SIZE,
     T5_LENGTH,
@@ -162,10 +162,6 @@ def _controlled(batch: int) -> dict[str, Any]:
     return t5_inputs(batch) | {"control_image": 1 - pictures(batch)}
 
 
-def _with_control(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
-    return inputs(batch) | {"control_image": 1 - pictures(batch)}
-
-
 def _controlled_inpaint(batch: int) -> dict[str, Any]:
     return _controlled(batch) | {"control_mask": masks(batch)}
 
@@ -195,35 +191,36 @@ def _cloze_and_enlarge(batch: int) -> dict[str, Any]:
     return _cloze(batch) | {"upsampling_height": 2 * SIZE, "upsampling_width": 2 * SIZE}
 
 
-def _entry(
+def entry(
     kind: type[DiffusionPipeline],
     build: Callable[..., DiffusionPipeline],
     inputs: Callable[[int], dict[str, Any]],
     variant: str = "",
     **more: Any,
 ) -> TinyPipeline:
+    """An entry named after the class, and a variant of it, whose denoiser is a transformer."""
     name = kind.__name__ + variant
     return TinyPipeline(name, kind, partial(build, kind), inputs, ("transformer",), **more)
 
 
-_controlnet_entry = partial(_entry, side_networks=("controlnet",))
+controlnet_entry = partial(entry, side_networks=("controlnet",))
 
 REFUSED = {"FluxPriorReduxPipeline": "no scheduler"}
 
 _SD3 = [
-    _entry(
+    entry(
         diffusers.StableDiffusion3Pipeline,
         sd3,
         _with_skipped_layers,
         variant="/skip-layer",
         strict=False,
     ),
-    _entry(diffusers.StableDiffusion3Img2ImgPipeline, sd3, _from_picture),
-    _entry(diffusers.StableDiffusion3InpaintPipeline, partial(sd3, channels=16), _inpaint),
-    _entry(diffusers.StableDiffusion3PAGPipeline, sd3, t5_inputs),
-    _entry(diffusers.StableDiffusion3PAGImg2ImgPipeline, sd3, _from_picture),
-    _controlnet_entry(diffusers.StableDiffusion3ControlNetPipeline, _sd3_controlnet, _controlled),
-    _controlnet_entry(
+    entry(diffusers.StableDiffusion3Img2ImgPipeline, sd3, _from_picture),
+    entry(diffusers.StableDiffusion3InpaintPipeline, partial(sd3, channels=16), _inpaint),
+    entry(diffusers.StableDiffusion3PAGPipeline, sd3, t5_inputs),
+    entry(diffusers.StableDiffusion3PAGImg2ImgPipeline, sd3, _from_picture),
+    controlnet_entry(diffusers.StableDiffusion3ControlNetPipeline, _sd3_controlnet, _controlled),
+    controlnet_entry(
         diffusers.StableDiffusion3ControlNetInpaintingPipeline,
         partial(_sd3_controlnet, extra_channels=1),
         _controlled_inpaint,
@@ -231,47 +228,47 @@ _SD3 = [
 ]
 
 _FLUX = [
-    _entry(diffusers.FluxImg2ImgPipeline, flux, _from_picture),
-    _entry(diffusers.FluxInpaintPipeline, flux, _inpaint),
-    _entry(diffusers.FluxFillPipeline, partial(flux, in_channels=48), _fill),
-    _entry(diffusers.FluxKontextPipeline, flux, _kontext),
-    _entry(diffusers.FluxKontextInpaintPipeline, flux, _kontext_inpaint),
-    _entry(diffusers.FluxControlPipeline, partial(flux, in_channels=32), _controlled),
-    _entry(
+    entry(diffusers.FluxImg2ImgPipeline, flux, _from_picture),
+    entry(diffusers.FluxInpaintPipeline, flux, _inpaint),
+    entry(diffusers.FluxFillPipeline, partial(flux, in_channels=48), _fill),
+    entry(diffusers.FluxKontextPipeline, flux, _kontext),
+    entry(diffusers.FluxKontextInpaintPipeline, flux, _kontext_inpaint),
+    entry(diffusers.FluxControlPipeline, partial(flux, in_channels=32), _controlled),
+    entry(
         diffusers.FluxControlImg2ImgPipeline,
         partial(flux, in_channels=32),
-        partial(_with_control, _from_picture),
+        partial(with_control, _from_picture),
     ),
-    _entry(
+    entry(
         diffusers.FluxControlInpaintPipeline,
         partial(flux, in_channels=32),
-        partial(_with_control, _inpaint),
+        partial(with_control, _inpaint),
     ),
-    _controlnet_entry(diffusers.FluxControlNetPipeline, _flux_controlnet, _controlled),
-    _controlnet_entry(
+    controlnet_entry(diffusers.FluxControlNetPipeline, _flux_controlnet, _controlled),
+    controlnet_entry(
         diffusers.FluxControlNetImg2ImgPipeline,
         _flux_controlnet,
-        partial(_with_control, _from_picture),
+        partial(with_control, _from_picture),
     ),
-    _controlnet_entry(
+    controlnet_entry(
         diffusers.FluxControlNetInpaintPipeline,
         _flux_controlnet,
-        partial(_with_control, _inpaint),
+        partial(with_control, _inpaint),
     ),
 ]
 
 PIPELINES: list[TinyPipeline] = [
     *_SD3,
     *_FLUX,
-    _entry(diffusers.ChromaPipeline, _chroma, t5_inputs),
-    _entry(diffusers.ChromaImg2ImgPipeline, _chroma, _from_picture),
-    _entry(diffusers.ChromaInpaintPipeline, _chroma, _inpaint),
-    _entry(
+    entry(diffusers.ChromaPipeline, _chroma, t5_inputs),
+    entry(diffusers.ChromaImg2ImgPipeline, _chroma, _from_picture),
+    entry(diffusers.ChromaInpaintPipeline, _chroma, _inpaint),
+    entry(
         diffusers.VisualClozeGenerationPipeline,
         partial(flux, in_channels=48, resolution=SIZE),
         _cloze,
     ),
-    _entry(
+    entry(
         diffusers.VisualClozePipeline,
         partial(flux, in_channels=48, resolution=SIZE),
         _cloze_and_enlarge,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,3 +61,8 @@ def films(batch: int, frames: int, size: int = SIZE) -> list[list[Image.Image]]:
     """One film per sample: PIL images that all differ."""
     images = photographs(batch * frames, size)
     return [images[b * frames : (b + 1) * frames] for b in range(batch)]
+
+
+def with_control(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
+    """Those inputs, and a picture per sample for a ControlNet."""
+    return inputs(batch) | {"control_image": 1 - pictures(batch)}

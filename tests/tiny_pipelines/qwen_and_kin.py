@@ -37,12 +37,11 @@ from transformers import (
 )
 
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.flux_sd3 import FLUX_SHAPE, flux_scheduler
-from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, prompts
+from tiny_pipelines.flux_sd3 import FLUX_SHAPE, controlnet_entry, entry, flux_scheduler, t5_inputs
+from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, prompts, with_control
 from tiny_pipelines.parts import (
     QWEN_LANGUAGE,
     SIZE,
-    T5_LENGTH,
     WIDTH,
     certain,
     qwen3_encoder,
@@ -401,16 +400,12 @@ def _with_mask(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str,
     return _with_picture(inputs, batch) | {"mask_image": masks(batch)}
 
 
-def _with_control(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
-    return inputs(batch) | {"control_image": 1 - pictures(batch)}
-
-
 def _with_control_mask(batch: int) -> dict[str, Any]:
-    return _with_control(qwen_inputs, batch) | {"control_mask": masks(batch)}
+    return with_control(qwen_inputs, batch) | {"control_mask": masks(batch)}
 
 
 def _controlled_inpaint(batch: int) -> dict[str, Any]:
-    inputs = _with_control(_short, batch)
+    inputs = with_control(_short, batch)
     return inputs | {"image": pictures(batch), "mask_image": masks(batch)}
 
 
@@ -445,10 +440,6 @@ def _ovis_inputs(batch: int) -> dict[str, Any]:
     return image_inputs(batch) | {"negative_prompt": ["dull"] * batch, "max_sequence_length": 256}
 
 
-def _bria_inputs(batch: int) -> dict[str, Any]:
-    return image_inputs(batch) | {"max_sequence_length": T5_LENGTH}
-
-
 def _fibo_inputs(batch: int) -> dict[str, Any]:
     size = {"height": 4 * SIZE, "width": 4 * SIZE}  # latents are 16 times smaller
     return image_inputs(batch) | {"negative_prompt": ["dull"] * batch} | size
@@ -470,28 +461,15 @@ def _fibo2_edit(batch: int) -> dict[str, Any]:
     return _fibo2_inputs(batch) | {"image": photographs(1)[0]}
 
 
-def _entry(
-    kind: type[DiffusionPipeline],
-    build: Callable[..., DiffusionPipeline],
-    inputs: Callable[[int], dict[str, Any]],
-    variant: str = "",
-    **more: Any,
-) -> TinyPipeline:
-    name = kind.__name__ + variant
-    return TinyPipeline(name, kind, partial(build, kind), inputs, ("transformer",), **more)
-
-
-_controlnet_entry = partial(_entry, side_networks=("controlnet",))
-
 _QWEN = [
-    _entry(diffusers.QwenImageImg2ImgPipeline, qwen_image, partial(_with_picture, qwen_inputs)),
-    _entry(diffusers.QwenImageInpaintPipeline, qwen_image, partial(_with_mask, qwen_inputs)),
-    _controlnet_entry(
+    entry(diffusers.QwenImageImg2ImgPipeline, qwen_image, partial(_with_picture, qwen_inputs)),
+    entry(diffusers.QwenImageInpaintPipeline, qwen_image, partial(_with_mask, qwen_inputs)),
+    controlnet_entry(
         diffusers.QwenImageControlNetPipeline,
         _qwen_controlnet,
-        partial(_with_control, qwen_inputs),
+        partial(with_control, qwen_inputs),
     ),
-    _controlnet_entry(
+    controlnet_entry(
         diffusers.QwenImageControlNetInpaintPipeline,
         partial(_qwen_controlnet, extra_channels=4),
         _with_control_mask,
@@ -499,26 +477,26 @@ _QWEN = [
 ]
 
 _EDITS = [
-    _entry(diffusers.QwenImageEditPipeline, _qwen_edit, _qwen_edit_inputs),
-    _entry(diffusers.QwenImageEditInpaintPipeline, _qwen_edit, _qwen_edit_inpaint),
-    _entry(diffusers.QwenImageEditPlusPipeline, _qwen_edit, _qwen_edit_inputs, batches=False),
-    _entry(diffusers.QwenImageLayeredPipeline, _qwen_layered, _qwen_layers, batches=False),
-    _entry(diffusers.QwenImage21Pipeline, _qwen21, _qwen21_inputs),
-    _entry(diffusers.QwenImage21Pipeline, _qwen21, _qwen21_edit, variant="/edit"),
-    _entry(diffusers.LongCatImageEditPipeline, _longcat_edit, _longcat_edit_inputs, batches=False),
-    _entry(diffusers.BriaFiboEditPipeline, _fibo, _fibo_edit_inputs),
-    _entry(diffusers.BriaFibo2Pipeline, _fibo2, _fibo2_edit, variant="/edit"),
-    _entry(diffusers.ZImageOmniPipeline, _z_omni, _z_omni_inputs, whole="laid out differently"),
+    entry(diffusers.QwenImageEditPipeline, _qwen_edit, _qwen_edit_inputs),
+    entry(diffusers.QwenImageEditInpaintPipeline, _qwen_edit, _qwen_edit_inpaint),
+    entry(diffusers.QwenImageEditPlusPipeline, _qwen_edit, _qwen_edit_inputs, batches=False),
+    entry(diffusers.QwenImageLayeredPipeline, _qwen_layered, _qwen_layers, batches=False),
+    entry(diffusers.QwenImage21Pipeline, _qwen21, _qwen21_inputs),
+    entry(diffusers.QwenImage21Pipeline, _qwen21, _qwen21_edit, variant="/edit"),
+    entry(diffusers.LongCatImageEditPipeline, _longcat_edit, _longcat_edit_inputs, batches=False),
+    entry(diffusers.BriaFiboEditPipeline, _fibo, _fibo_edit_inputs),
+    entry(diffusers.BriaFibo2Pipeline, _fibo2, _fibo2_edit, variant="/edit"),
+    entry(diffusers.ZImageOmniPipeline, _z_omni, _z_omni_inputs, whole="laid out differently"),
 ]
 
 _Z_IMAGE = [
-    _entry(diffusers.ZImagePipeline, _z_image, _short),
-    _entry(diffusers.ZImageImg2ImgPipeline, _z_image, partial(_with_picture, _short)),
-    _entry(diffusers.ZImageInpaintPipeline, _z_image, partial(_with_mask, _short)),
-    _controlnet_entry(
-        diffusers.ZImageControlNetPipeline, _z_controlnet, partial(_with_control, _short)
+    entry(diffusers.ZImagePipeline, _z_image, _short),
+    entry(diffusers.ZImageImg2ImgPipeline, _z_image, partial(_with_picture, _short)),
+    entry(diffusers.ZImageInpaintPipeline, _z_image, partial(_with_mask, _short)),
+    controlnet_entry(
+        diffusers.ZImageControlNetPipeline, _z_controlnet, partial(with_control, _short)
     ),
-    _controlnet_entry(
+    controlnet_entry(
         diffusers.ZImageControlNetInpaintPipeline,
         partial(_z_controlnet, channels=9),
         _controlled_inpaint,
@@ -526,21 +504,21 @@ _Z_IMAGE = [
 ]
 
 _FLUX2 = [
-    _entry(diffusers.Flux2Pipeline, _flux2_dev, _flux2_edit),
-    _entry(diffusers.Flux2KleinPipeline, _flux2, _flux2_inputs),
-    _entry(diffusers.Flux2KleinPipeline, _flux2, _flux2_edit, variant="/edit"),
-    _entry(diffusers.Flux2KleinInpaintPipeline, _flux2, partial(_with_mask, _flux2_inputs)),
-    _entry(diffusers.Flux2KleinKVPipeline, _flux2, _flux2_cached),
+    entry(diffusers.Flux2Pipeline, _flux2_dev, _flux2_edit),
+    entry(diffusers.Flux2KleinPipeline, _flux2, _flux2_inputs),
+    entry(diffusers.Flux2KleinPipeline, _flux2, _flux2_edit, variant="/edit"),
+    entry(diffusers.Flux2KleinInpaintPipeline, _flux2, partial(_with_mask, _flux2_inputs)),
+    entry(diffusers.Flux2KleinKVPipeline, _flux2, _flux2_cached),
 ]
 
 PIPELINES: list[TinyPipeline] = [
     *_QWEN,
     *_Z_IMAGE,
     *_FLUX2,
-    _entry(diffusers.LongCatImagePipeline, _longcat, _longcat_inputs),
-    _entry(diffusers.OvisImagePipeline, _ovis, _ovis_inputs),
-    _entry(diffusers.BriaPipeline, _bria, _bria_inputs),
-    _entry(diffusers.BriaFiboPipeline, _fibo, _fibo_inputs),
-    _entry(diffusers.BriaFibo2Pipeline, _fibo2, _fibo2_inputs),
+    entry(diffusers.LongCatImagePipeline, _longcat, _longcat_inputs),
+    entry(diffusers.OvisImagePipeline, _ovis, _ovis_inputs),
+    entry(diffusers.BriaPipeline, _bria, t5_inputs),
+    entry(diffusers.BriaFiboPipeline, _fibo, _fibo_inputs),
+    entry(diffusers.BriaFibo2Pipeline, _fibo2, _fibo2_inputs),
     *_EDITS,
 ]

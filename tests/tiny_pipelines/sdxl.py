@@ -26,7 +26,7 @@ from torch import nn
 from transformers import CLIPTextModelWithProjection
 
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.inputs import image_inputs, masks, pictures
+from tiny_pipelines.inputs import image_inputs, masks, pictures, with_control
 from tiny_pipelines.parts import (
     BETAS,
     CONDITION_CHANNELS,
@@ -214,12 +214,8 @@ def _refiner_stage(batch: int) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name != "strength"}
 
 
-def _with_control(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
-    return inputs(batch) | {"control_image": 1 - pictures(batch)}
-
-
 def _with_mode(inputs: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
-    return _with_control(inputs, batch) | {"control_mode": 3}
+    return with_control(inputs, batch) | {"control_mode": 3}
 
 
 def _with_picture_prompt(batch: int) -> dict[str, Any]:
@@ -273,12 +269,12 @@ PIPELINES: list[TinyPipeline] = [
     _controlnet_entry(diffusers.StableDiffusionXLControlNetPipeline, _with_picture, _controlnet),
     _controlnet_entry(
         diffusers.StableDiffusionXLControlNetImg2ImgPipeline,
-        partial(_with_control, _from_picture),
+        partial(with_control, _from_picture),
         _controlnet,
     ),
     _controlnet_entry(
         diffusers.StableDiffusionXLControlNetInpaintPipeline,
-        partial(_with_control, _inpaint),
+        partial(with_control, _inpaint),
         _controlnet,
     ),
     _controlnet_entry(
@@ -303,7 +299,7 @@ PIPELINES: list[TinyPipeline] = [
     _controlnet_entry(diffusers.StableDiffusionXLControlNetPAGPipeline, _with_picture, _controlnet),
     _controlnet_entry(
         diffusers.StableDiffusionXLControlNetPAGImg2ImgPipeline,
-        partial(_with_control, _from_picture),
+        partial(with_control, _from_picture),
         _controlnet,
     ),
     _entry(diffusers.KolorsPipeline, image_inputs, _kolors),
