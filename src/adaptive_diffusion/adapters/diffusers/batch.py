@@ -172,8 +172,8 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | list[Tenso
 
 def _may_be_samples(value: Any) -> bool:
     if isinstance(value, list):
-        shapes = {getattr(entry, "shape", None) for entry in value}
-        return len(shapes) == 1 and None not in shapes
+        sizes = {getattr(entry, "shape", None) for entry in value}
+        return len(sizes) == 1 and None not in sizes
     return isinstance(value, Tensor)
 
 
