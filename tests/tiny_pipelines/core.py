@@ -21,10 +21,8 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     MotionAdapter,
     PixArtTransformer2DModel,
-    UNet2DModel,
     UNet3DConditionModel,
     UniPCMultistepScheduler,
-    VQModel,
 )
 
 from tiny_pipelines.base import TinyPipeline
@@ -43,8 +41,10 @@ from tiny_pipelines.parts import (
     ddim,
     t5_encoder,
     t5_tokenizer,
+    tiny_picture_unet,
     tiny_unet,
     tiny_vae,
+    tiny_vq_model,
     tiny_wan_transformer,
     tiny_wan_vae,
 )
@@ -268,14 +268,7 @@ def pixart_inputs(batch: int) -> dict[str, Any]:
 def ddim_unconditional() -> DiffusionPipeline:
     """Predicts v: with ε, a random network's samples end far outside the [0, 1] of the output."""
     return diffusers.DDIMPipeline(
-        unet=UNet2DModel(
-            sample_size=SIZE // 2,
-            block_out_channels=(16, 32),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            norm_num_groups=4,
-        ),
+        unet=tiny_picture_unet(),
         scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
     )
 
@@ -284,20 +277,24 @@ def ddim_inputs(batch: int) -> dict[str, Any]:
     return {"batch_size": batch}
 
 
-def deepfloyd() -> DiffusionPipeline:
+def deepfloyd_parts() -> dict[str, Any]:
     """A stochastic sampler on pixels that uses the variance channels."""
-    return diffusers.IFPipeline(
-        tokenizer=t5_tokenizer(),
-        text_encoder=t5_encoder(),
-        unet=tiny_unet(in_channels=3, out_channels=6),
-        scheduler=DDPMScheduler(
+    return {
+        "tokenizer": t5_tokenizer(),
+        "text_encoder": t5_encoder(),
+        "unet": tiny_unet(in_channels=3, out_channels=6),
+        "scheduler": DDPMScheduler(
             beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True
         ),
-        safety_checker=None,
-        feature_extractor=None,
-        watermarker=None,
-        requires_safety_checker=False,
-    )
+        "safety_checker": None,
+        "feature_extractor": None,
+        "watermarker": None,
+        "requires_safety_checker": False,
+    }
+
+
+def deepfloyd() -> DiffusionPipeline:
+    return diffusers.IFPipeline(**deepfloyd_parts())
 
 
 def deepfloyd_inputs(batch: int) -> dict[str, Any]:
@@ -369,25 +366,22 @@ def cogvideox_inputs(batch: int) -> dict[str, Any]:
     }
 
 
-def kandinsky() -> DiffusionPipeline:
-    return diffusers.KandinskyV22Pipeline(
-        unet=tiny_unet(
+def kandinsky_parts(channels: int = 4, conditioning: str = "image") -> dict[str, Any]:
+    return {
+        "unet": tiny_unet(
+            in_channels=channels,
             out_channels=8,
-            addition_embed_type="image",
+            addition_embed_type=conditioning,
             encoder_hid_dim=WIDTH,
-            encoder_hid_dim_type="image_proj",
+            encoder_hid_dim_type=f"{conditioning.removesuffix('_hint')}_proj",
         ),
-        scheduler=DDPMScheduler(**BETAS, clip_sample=False),
-        movq=VQModel(
-            block_out_channels=(8, 16),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=4,
-            norm_num_groups=4,
-            num_vq_embeddings=8,
-            vq_embed_dim=4,
-        ),
-    )
+        "scheduler": DDPMScheduler(**BETAS, clip_sample=False),
+        "movq": tiny_vq_model(),
+    }
+
+
+def kandinsky() -> DiffusionPipeline:
+    return diffusers.KandinskyV22Pipeline(**kandinsky_parts())
 
 
 def kandinsky_inputs(batch: int) -> dict[str, Any]:

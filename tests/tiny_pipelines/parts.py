@@ -12,6 +12,8 @@ from diffusers import (
     ModelMixin,
     PriorTransformer,
     UNet2DConditionModel,
+    UNet2DModel,
+    VQModel,
     WanTransformer3DModel,
 )
 from tokenizers.pre_tokenizers import ByteLevel
@@ -311,6 +313,32 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     """A two-level text-conditioned UNet, with attention on its upper level."""
     shape = UNET_SHAPE | {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")} | changes
     return UNet2DConditionModel(sample_size=SIZE // 2, **shape)
+
+
+def tiny_picture_unet(channels: int = 3, out_channels: int = 3, **changes: Any) -> UNet2DModel:
+    """A two-level UNet that is told nothing but the timestep."""
+    shape = {
+        "block_out_channels": (16, 32),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "sample_size": SIZE // 2,
+    }
+    return UNet2DModel(in_channels=channels, out_channels=out_channels, **shape | changes)
+
+
+def tiny_vq_model() -> VQModel:
+    """A quantising VAE that halves height and width."""
+    return VQModel(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        num_vq_embeddings=8,
+        vq_embed_dim=4,
+    )
 
 
 CONDITION_CHANNELS = (8, 16)

@@ -44,6 +44,7 @@ from tiny_pipelines.inputs import image_inputs, masks, photographs, pictures, pr
 from tiny_pipelines.parts import (
     BETAS,
     CLIP_LENGTH,
+    CONDITION_CHANNELS,
     SIZE,
     T5_LENGTH,
     UNET_SHAPE,
@@ -110,7 +111,7 @@ def v_prediction() -> DDIMScheduler:
 
 
 def control_net() -> ControlNetModel:
-    return ControlNetModel(conditioning_embedding_out_channels=(8, 16), **UNET_SHAPE)
+    return ControlNetModel(conditioning_embedding_out_channels=CONDITION_CHANNELS, **UNET_SHAPE)
 
 
 def img2img_inputs(batch: int) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def diffedit_inputs(batch: int) -> dict[str, Any]:
     }
 
 
-def image_variation(**more: Any) -> DiffusionPipeline:
+def image_variation() -> DiffusionPipeline:
     return diffusers.StableDiffusionImageVariationPipeline(
         vae=tiny_vae(),
         image_encoder=clip_image_encoder(),
@@ -286,10 +287,13 @@ def t2i_adapter() -> T2IAdapter:
 
 
 def controlnet_xs() -> DiffusionPipeline:
-    """Takes for granted that a UNet has two layers per block."""
+    """It takes for granted that a UNet has two layers per block."""
     unet = tiny_unet(layers_per_block=2)
     adapter = ControlNetXSAdapter.from_unet(
-        unet, size_ratio=0.5, conditioning_embedding_out_channels=(8, 16), num_attention_heads=2
+        unet,
+        size_ratio=0.5,
+        conditioning_embedding_out_channels=CONDITION_CHANNELS,
+        num_attention_heads=2,
     )
     return stable_diffusion(
         diffusers.StableDiffusionControlNetXSPipeline, unet=unet, controlnet=adapter

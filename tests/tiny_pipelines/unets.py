@@ -18,8 +18,6 @@ from diffusers import (
     PriorTransformer,
     RePaintScheduler,
     UnCLIPScheduler,
-    UNet2DModel,
-    VQModel,
 )
 from diffusers.models.unets import StableCascadeUNet
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
@@ -32,7 +30,7 @@ from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, Multilingual
 from transformers import CLIPTextModelWithProjection, CLIPVisionModel
 
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.core import ddim_inputs, kandinsky_inputs
+from tiny_pipelines.core import ddim_inputs, deepfloyd_parts, kandinsky_inputs, kandinsky_parts
 from tiny_pipelines.inputs import image_inputs, masks, pictures, prompts
 from tiny_pipelines.parts import (
     BETAS,
@@ -46,9 +44,11 @@ from tiny_pipelines.parts import (
     ddim,
     t5_encoder,
     t5_tokenizer,
+    tiny_picture_unet,
     tiny_prior,
     tiny_unet,
     tiny_vae,
+    tiny_vq_model,
 )
 
 
@@ -68,35 +68,11 @@ def entry(
 # Unconditional pictures, and what is made of given ones.
 
 
-def picture_unet(channels: int = 3, out_channels: int = 3, **changes: Any) -> UNet2DModel:
-    settings = {
-        "sample_size": SIZE // 2,
-        "block_out_channels": (16, 32),
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-    }
-    return UNet2DModel(in_channels=channels, out_channels=out_channels, **settings | changes)
-
-
-def vq_model() -> VQModel:
-    return VQModel(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        num_vq_embeddings=8,
-        vq_embed_dim=4,
-    )
-
-
 def unconditional(scheduler: Callable[[], Any], **more: Callable[[], Any]) -> Any:
     """Builds the components of an unconditional pipeline, with others that are asked for."""
 
     def build() -> dict[str, Any]:
-        parts = {"unet": picture_unet, "scheduler": scheduler} | more
+        parts = {"unet": tiny_picture_unet, "scheduler": scheduler} | more
         return {name: make() for name, make in parts.items()}
 
     return build
@@ -128,27 +104,12 @@ def small_pictures(batch: int) -> dict[str, Any]:
 # DeepFloyd IF.
 
 
-def deepfloyd(*, resolution: bool = False) -> dict[str, Any]:
-    """A stage of the cascade: the first, or one that raises the resolution."""
-    parts = {
-        "tokenizer": t5_tokenizer(),
-        "text_encoder": t5_encoder(),
-        "unet": tiny_unet(in_channels=3, out_channels=6),
-        "scheduler": DDPMScheduler(
-            beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True
-        ),
-        "safety_checker": None,
-        "feature_extractor": None,
-        "watermarker": None,
-        "requires_safety_checker": False,
+def deepfloyd_resolution_parts() -> dict[str, Any]:
+    """A stage that raises the resolution."""
+    return deepfloyd_parts() | {
+        "unet": tiny_unet(in_channels=6, out_channels=6, num_class_embeds=1000),
+        "image_noising_scheduler": DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
     }
-    if resolution:
-        parts["unet"] = tiny_unet(in_channels=6, out_channels=6, num_class_embeds=1000)
-        parts["image_noising_scheduler"] = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-    return parts
-
-
-deepfloyd_resolution = functools.partial(deepfloyd, resolution=True)
 
 
 def deepfloyd_picture_inputs(batch: int) -> dict[str, Any]:
@@ -186,43 +147,22 @@ def deepfloyd_resolution_inpaint_inputs(batch: int) -> dict[str, Any]:
 # Kandinsky.
 
 
-def kandinsky2(channels: int = 4, conditioning: str = "image", width: int = WIDTH) -> Any:
-    """Builds the components of a decoder: what makes a picture of an image embedding."""
-
-    def build() -> dict[str, Any]:
-        return {
-            "unet": tiny_unet(
-                in_channels=channels,
-                out_channels=8,
-                addition_embed_type=conditioning,
-                encoder_hid_dim=width,
-                encoder_hid_dim_type=f"{conditioning.removesuffix('_hint')}_proj",
-            ),
-            "scheduler": DDPMScheduler(**BETAS, clip_sample=False),
-            "movq": vq_model(),
-        }
-
-    return build
-
-
-def kandinsky2_with_text(channels: int = 4) -> Any:
-    """The same for Kandinsky 2.1, which reads the prompt, too."""
-
-    def build() -> dict[str, Any]:
-        config = MCLIPConfig(
-            transformerDimSize=WIDTH,
-            imageDimSize=WIDTH,
-            vocab_size=98,
-            hidden_size=WIDTH,
-            intermediate_size=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=CLIP_LENGTH + 3,
-        )
-        parts = kandinsky2(channels, "text_image")()
-        return parts | {"text_encoder": MultilingualCLIP(config), "tokenizer": t5_tokenizer()}
-
-    return build
+def kandinsky_text_parts(channels: int = 4) -> dict[str, Any]:
+    """Kandinsky 2.1 reads the prompt, too."""
+    config = MCLIPConfig(
+        transformerDimSize=WIDTH,
+        imageDimSize=WIDTH,
+        vocab_size=98,
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=CLIP_LENGTH + 3,
+    )
+    return kandinsky_parts(channels, "text_image") | {
+        "text_encoder": MultilingualCLIP(config),
+        "tokenizer": t5_tokenizer(),
+    }
 
 
 def kandinsky_img2img_inputs(batch: int) -> dict[str, Any]:
@@ -296,7 +236,7 @@ def kandinsky3() -> dict[str, Any]:
             encoder_hid_dim=WIDTH,
         ),
         "scheduler": DDPMScheduler(**BETAS, clip_sample=False),
-        "movq": vq_model(),
+        "movq": tiny_vq_model(),
     }
 
 
@@ -318,7 +258,7 @@ def unclip_stages() -> dict[str, Any]:
     """The decoder, and two networks that raise its picture's resolution."""
     blocks = ("SimpleCrossAttnDownBlock2D", "ResnetDownsampleBlock2D")
     larger = functools.partial(
-        picture_unet,
+        tiny_picture_unet,
         channels=6,
         sample_size=SIZE,
         down_block_types=("ResnetDownsampleBlock2D",) * 2,
@@ -543,45 +483,51 @@ PIPELINES: list[TinyPipeline] = [
     ),
     entry(
         diffusers.LDMPipeline,
-        unconditional(ddim, unet=lambda: picture_unet(4, 4), vqvae=vq_model),
+        unconditional(ddim, unet=lambda: tiny_picture_unet(4, 4), vqvae=tiny_vq_model),
         ddim_inputs,
     ),
     entry(
         diffusers.LDMSuperResolutionPipeline,
-        unconditional(ddim, unet=lambda: picture_unet(6), vqvae=lambda: tiny_vae(3)),
+        unconditional(ddim, unet=lambda: tiny_picture_unet(6), vqvae=lambda: tiny_vae(3)),
         small_pictures,
     ),
-    entry(diffusers.IFImg2ImgPipeline, deepfloyd, deepfloyd_picture_inputs),
-    entry(diffusers.IFInpaintingPipeline, deepfloyd, deepfloyd_inpaint_inputs),
-    entry(diffusers.IFSuperResolutionPipeline, deepfloyd_resolution, deepfloyd_resolution_inputs),
-    entry(diffusers.IFImg2ImgSuperResolutionPipeline, deepfloyd_resolution, small_and_large),
+    entry(diffusers.IFImg2ImgPipeline, deepfloyd_parts, deepfloyd_picture_inputs),
+    entry(diffusers.IFInpaintingPipeline, deepfloyd_parts, deepfloyd_inpaint_inputs),
+    entry(
+        diffusers.IFSuperResolutionPipeline, deepfloyd_resolution_parts, deepfloyd_resolution_inputs
+    ),
+    entry(diffusers.IFImg2ImgSuperResolutionPipeline, deepfloyd_resolution_parts, small_and_large),
     entry(
         diffusers.IFInpaintingSuperResolutionPipeline,
-        deepfloyd_resolution,
+        deepfloyd_resolution_parts,
         deepfloyd_resolution_inpaint_inputs,
     ),
-    entry(diffusers.KandinskyPipeline, kandinsky2_with_text(), with_prompts(kandinsky_inputs)),
+    entry(diffusers.KandinskyPipeline, kandinsky_text_parts, with_prompts(kandinsky_inputs)),
     entry(
         diffusers.KandinskyImg2ImgPipeline,
-        kandinsky2_with_text(),
+        kandinsky_text_parts,
         with_prompts(kandinsky_img2img_inputs),
     ),
     entry(
         diffusers.KandinskyInpaintPipeline,
-        kandinsky2_with_text(9),
+        functools.partial(kandinsky_text_parts, 9),
         with_prompts(kandinsky_inpaint_inputs),
     ),
     entry(diffusers.KandinskyPriorPipeline, kandinsky_prior, prior_inputs, "prior"),
-    entry(diffusers.KandinskyV22Img2ImgPipeline, kandinsky2(), kandinsky_img2img_inputs),
-    entry(diffusers.KandinskyV22InpaintPipeline, kandinsky2(9), kandinsky22_inpaint_inputs),
+    entry(diffusers.KandinskyV22Img2ImgPipeline, kandinsky_parts, kandinsky_img2img_inputs),
+    entry(
+        diffusers.KandinskyV22InpaintPipeline,
+        functools.partial(kandinsky_parts, 9),
+        kandinsky22_inpaint_inputs,
+    ),
     entry(
         diffusers.KandinskyV22ControlnetPipeline,
-        kandinsky2(8, "image_hint"),
+        functools.partial(kandinsky_parts, 8, "image_hint"),
         kandinsky_control_inputs,
     ),
     entry(
         diffusers.KandinskyV22ControlnetImg2ImgPipeline,
-        kandinsky2(8, "image_hint"),
+        functools.partial(kandinsky_parts, 8, "image_hint"),
         kandinsky_control_img2img_inputs,
     ),
     entry(diffusers.KandinskyV22PriorPipeline, kandinsky_prior, prior_inputs, "prior"),
