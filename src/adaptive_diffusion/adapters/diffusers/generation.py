@@ -1,7 +1,8 @@
 """One call of an accelerated pipeline.
 
 An iteration of its loop is the denoiser call or calls up to the scheduler's `step`; the first
-denoiser call after a step opens the next iteration. `set_timesteps` begins a new loop.
+denoiser call after a step opens the next iteration. `set_timesteps` begins a new loop, and so does
+a step of samples of another shape.
 """
 
 from __future__ import annotations
