@@ -1,9 +1,14 @@
 """Leading denoiser calls and scheduler steps through the generation that is active.
 
-While a generation runs, its modules have a same-named subclass of their class, and the `step` and
+While a generation runs, another call stands before those of its modules, and the `step` and
 `set_timesteps` of its schedulers' classes are wrapped. Both look up the active generation in a
 context variable, so that the same modules and schedulers, called from another thread or by
 nobody's pipeline, run untouched. When the last generation that needs them ends, all is undone.
+
+`nn.Module.__call__` looks in the instance for another implementation of the call, where
+`.compile()` puts its own; that is where ours goes. The module keeps its class, which compiled code
+relies on: it would be compiled again for another one. Only a class that has a `__call__` of its own
+is exchanged, for a same-named subclass.
 """
 
 from __future__ import annotations
@@ -52,7 +57,7 @@ def intercept(
     """Leads the calls of these modules and schedulers through the interceptor, in this context."""
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_swapped(module))
+            stack.enter_context(_led_through(module))
         for scheduler in schedulers:
             stack.enter_context(_wrapped(type(scheduler)))
         stack.enter_context(_set_active((interceptor, frozenset(map(id, modules)))))
@@ -118,25 +123,53 @@ def same_named_subclass(cls: Any, call: Callable[..., Any]) -> Any:
     return type(cls.__name__, (cls,), {"__call__": call, **names})
 
 
+def _led_through(module: nn.Module) -> AbstractContextManager[None]:
+    is_usual = type(module).__call__ is nn.Module.__call__
+    return _shared(
+        ("module", id(module)),
+        functools.partial(_put_before if is_usual else _exchange_class, module),
+    )
+
+
+def _put_before(module: Any) -> Callable[[], None]:
+    compiled = vars(module).get("_compiled_call_impl")
+    call = module._call_impl if compiled is None else compiled
+
+    def call_through(*args: Any, **kwargs: Any) -> Any:
+        return _call_through(module, call, args, kwargs)
+
+    module._compiled_call_impl = call_through
+
+    def undo() -> None:
+        if compiled is None:
+            del module._compiled_call_impl
+        else:
+            module._compiled_call_impl = compiled
+
+    return undo
+
+
+def _exchange_class(module: nn.Module) -> Callable[[], None]:
+    cls: Any = type(module)
+    module.__class__ = _subclass(cls)
+    return lambda: setattr(module, "__class__", cls)
+
+
 @functools.cache
 def _subclass(cls: Any) -> Any:
     def call_through(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        interceptor = _interceptor_of(self)
-        call = functools.partial(cls.__call__, self)
-        if interceptor is None:
-            return call(*args, **kwargs)
-        return interceptor.call_denoiser(self, _untouched(call), args, kwargs)
+        return _call_through(self, functools.partial(cls.__call__, self), args, kwargs)
 
     return same_named_subclass(cls, call_through)
 
 
-def _swapped(module: nn.Module) -> AbstractContextManager[None]:
-    def apply() -> Callable[[], None]:
-        cls: Any = type(module)
-        module.__class__ = _subclass(cls)
-        return lambda: setattr(module, "__class__", cls)
-
-    return _shared(("module", id(module)), apply)
+def _call_through(
+    module: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    interceptor = _interceptor_of(module)
+    if interceptor is None:
+        return call(*args, **kwargs)
+    return interceptor.call_denoiser(module, _untouched(call), args, kwargs)
 
 
 def _wrapped(cls: type) -> AbstractContextManager[None]:
