@@ -139,7 +139,7 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
     if isinstance(value, np.ndarray):
         return [torch.from_numpy(value).float()]
     if hasattr(value, "getbands"):
-        return [torch.from_numpy(np.asarray(value)).float()]
+        return [torch.from_numpy(np.array(value)).float()]
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):

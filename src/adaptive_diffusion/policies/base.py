@@ -64,11 +64,13 @@ class Policy(ABC):
             last predicted velocity, where the solver adds noise). False: the last output.
         backfill: whether skipped steps are done again once they can be interpolated.
         observes: the field of the trace that `decide` reads: "errors", "changes" or none.
+        fewest_steps: a loop with fewer steps than that is computed in full.
     """
 
     extrapolates: bool = True
     backfill: bool = True
     observes: str = ""
+    fewest_steps: int = 2
 
     @abstractmethod
     def decide(self, trace: Trace) -> bool:

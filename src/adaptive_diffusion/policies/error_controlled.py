@@ -67,6 +67,7 @@ class ErrorControlled(Policy):
     max_skip: int = 6
 
     observes = "errors"
+    fewest_steps = _WARM_UP + 2  # one to skip, and the last
 
     def __post_init__(self) -> None:
         require_positive_number("tolerance", self.tolerance, "0.01")

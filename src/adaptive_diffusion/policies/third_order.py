@@ -46,6 +46,7 @@ class ThirdOrder(Policy):
     extrapolates = False
     backfill = False
     observes = "changes"
+    fewest_steps = _FIRST_VERDICT + 1
 
     def __post_init__(self) -> None:
         require_positive_number("threshold", self.threshold, "0.01")

@@ -157,6 +157,17 @@ def test_pipelines_that_can_not_be_served_are_refused_with_the_reason(
     assert type(look_alike).__bases__ == (Incomplete,)
 
 
+def test_a_pipeline_of_pipelines_says_which_to_enable(pipe: Any) -> None:
+    class SomeCombinedPipeline(Incomplete):
+        pass
+
+    combined = SomeCombinedPipeline(**pipe.components)
+    combined.prior_pipe = combined.decoder_pipe = pipe
+    with pytest.raises(UnsupportedPipelineError, match=r"pipe\.prior_pipe, pipe\.decoder_pipe"):
+        ad.enable(combined)
+    ad.enable(combined.prior_pipe)
+
+
 @pytest.mark.parametrize("enabled", [False, True])
 def test_there_is_no_report_before_a_run(pipe: Any, enabled: bool) -> None:
     generate(pipe, steps=2)  # not accelerated

@@ -52,7 +52,9 @@ def check_pipeline(pipeline: Any) -> None:
     name = type(pipeline).__name__
     for part, reason in _UNSUPPORTED.items():
         if part in name:
-            raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}")
+            inner = ", ".join(f"pipe.{each}" for each in _pipelines_in(pipeline))
+            which = f" ({inner})" if inner else ""
+            raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}{which}")
     if not callable(pipeline) or not hasattr(pipeline, "components"):
         raise UnsupportedPipelineError(
             f"{name} is not a diffusers pipeline; for a sampling loop of your own, "
@@ -64,6 +66,15 @@ def check_pipeline(pipeline: Any) -> None:
         )
     if all(is_side_network(module) for module in denoisers(pipeline)):
         raise UnsupportedPipelineError(f"{name} has no denoiser (a UNet or transformer module)")
+
+
+def _pipelines_in(pipeline: Any) -> list[str]:
+    """The names under which a pipeline keeps others."""
+    return [
+        name
+        for name, part in vars(pipeline).items()
+        if callable(part) and hasattr(part, "components")
+    ]
 
 
 def denoisers(pipeline: Any) -> list[nn.Module]:

@@ -75,6 +75,7 @@ class Generation:
         self._on_step = on_step
         self._notes: list[str] = []
         self._mask: list[list[bool]] = []
+        self._longest_loop = 0
         self._loop: _Loop | None = None
         self._refused = False
         self._first_call: float | None = None
@@ -139,6 +140,11 @@ class Generation:
     def finish(self) -> Report:
         """Ends the generation and says what it did."""
         self._end_loop()
+        if 0 < self._longest_loop < self._policy.fewest_steps:
+            self._note(
+                f"nothing was skipped: the policy computes all of {self._longest_loop} steps, "
+                f"and can skip some of {self._policy.fewest_steps} or more"
+            )
         seconds = self._last_step - (self._first_call or self._last_step)
         return Report(self._policy, self._mask, seconds, self._notes)
 
@@ -202,6 +208,7 @@ class Generation:
     def _end_loop(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None and loop.trajectory is not None:
+            self._longest_loop = max(self._longest_loop, len(loop.trajectory.mask[0]))
             self._mask = _side_by_side(self._mask, loop.trajectory.mask)
 
 
