@@ -11,10 +11,10 @@ from diffusers import ClassifierFreeGuidance, DiffusionPipeline, ModularPipeline
 from diffusers.guiders.guider_utils import BaseGuidance
 from diffusers.hooks import LayerSkipConfig, SmoothedEnergyGuidanceConfig
 
-from tiny_pipelines import core
+from tiny_pipelines import core, flux_sd3, image_transformers, wan_and_kin
 from tiny_pipelines.base import TinyPipeline
-from tiny_pipelines.inputs import prompts
-from tiny_pipelines.parts import SIZE, T5_LENGTH
+from tiny_pipelines.inputs import photographs, prompts
+from tiny_pipelines.parts import SIZE, T5_LENGTH, qwen3_encoder
 
 
 def modular(
@@ -66,6 +66,43 @@ def large_video(batch: int) -> dict[str, Any]:
 
 def qwen_picture(batch: int) -> dict[str, Any]:
     return picture(batch) | {"negative_prompt": ["dull"] * batch}
+
+
+def krea2_picture(batch: int) -> dict[str, Any]:
+    return qwen_picture(batch) | {"max_sequence_length": T5_LENGTH}
+
+
+def krea2() -> DiffusionPipeline:
+    """The blocks read twelve fixed layers of a text encoder that has 36."""
+    pipe = image_transformers.krea2()
+    pipe.text_encoder = qwen3_encoder(layers=36).model
+    pipe.transformer = type(pipe.transformer).from_config(
+        pipe.transformer.config, num_text_layers=12
+    )
+    return pipe
+
+
+def kontext(batch: int) -> dict[str, Any]:
+    """The picture to be edited keeps its size."""
+    return t5_picture(batch) | {
+        "image": photographs(batch),
+        "_auto_resize": False,
+        "max_area": SIZE**2,
+    }
+
+
+def ideogram4_picture(batch: int) -> dict[str, Any]:
+    return t5_picture(batch) | {"guidance_schedule": (7.0,) * 6}
+
+
+def wan_picture(batch: int) -> dict[str, Any]:
+    """One picture: of several, the pipeline takes the generators' number for theirs."""
+    return video(batch) | {"image": photographs(1)[0]}
+
+
+def vace(batch: int) -> dict[str, Any]:
+    """The pipeline takes no list, neither of prompts nor of generators."""
+    return video(batch) | {"prompt": "a boat", "generator": None, "video": photographs(9)}
 
 
 _BLOCKS = "mid_block.attentions.0.transformer_blocks"
@@ -133,6 +170,39 @@ PIPELINES: list[TinyPipeline] = [
         large_video,
         denoisers=("transformer", "transformer_2"),
         strict=False,
+    ),
+    entry(
+        diffusers.FluxKontextModularPipeline,
+        functools.partial(flux_sd3.flux, diffusers.FluxKontextPipeline),
+        kontext,
+    ),
+    entry(
+        diffusers.Ideogram4ModularPipeline,
+        image_transformers.ideogram4,
+        ideogram4_picture,
+        denoisers=("transformer", "unconditional_transformer"),
+    ),
+    entry(diffusers.Krea2ModularPipeline, krea2, krea2_picture),
+    entry(diffusers.Krea2TurboModularPipeline, krea2, t5_picture),
+    entry(diffusers.ErnieImageModularPipeline, image_transformers.ernie, qwen_picture),
+    entry(
+        diffusers.WanImage2VideoModularPipeline, wan_and_kin.wan_image, wan_picture, batches=False
+    ),
+    entry(
+        diffusers.Wan22Image2VideoModularPipeline,
+        wan_and_kin.wan22_image,
+        wan_picture,
+        denoisers=("transformer", "transformer_2"),
+        strict=False,
+        batches=False,
+    ),
+    entry(
+        diffusers.Wan22VaceModularPipeline,
+        functools.partial(wan_and_kin.wan_vace, boundary_ratio=0.8, transformer_2=True),
+        vace,
+        denoisers=("transformer", "transformer_2"),
+        strict=False,
+        batches=False,
     ),
     *(
         TinyPipeline(
