@@ -108,6 +108,20 @@ def test_an_error_that_grows_is_trusted_less_than_one_that_stays(
     assert loosest_that_computes(grown) > loosest_that_computes([factor * error] * done)
 
 
+@given(st.integers(4, 20), st.floats(1e-4, 1e-2), st.floats(1.1, 10))
+def test_an_error_that_falls_is_believed_by_half(done: int, error: float, factor: float) -> None:
+    """Equal steps: the fallen error counts as the geometric mean of it and the one before."""
+    trace = Trace(NoiseSchedule.uniform(done + 2), 2, [True] * done, [], [0.1] * done)
+
+    def skips(errors: list[float], tolerance: float) -> bool:
+        return not ErrorControlled(tolerance).decide(dataclasses.replace(trace, errors=errors))
+
+    fallen = [factor * error] * (done - 1) + [error]
+    between = [math.sqrt(factor) * error] * done
+    for tolerance in [1.1**k * 1e-8 for k in range(300)]:
+        assert skips(fallen, tolerance) == skips(between, tolerance)
+
+
 @given(traces(), st.sampled_from([math.nan, math.inf]))
 def test_an_error_that_is_not_a_number_means_compute(trace: Trace, error: float) -> None:
     if trace.computed:

@@ -226,6 +226,22 @@ def test_measured_errors_are_relative_to_the_output() -> None:
     assert policy.errors[1:] == pytest.approx((0.0, 0.0, 0.5, 0.0))
 
 
+def test_an_output_that_swings_is_reused_and_not_interpolated() -> None:
+    """Outputs that go back on every trend: a skipped step is then a longer step, no more."""
+    outputs = [0.0, 1.0, 0.0, None, 1.0, None, -1.0]  # every line is met by less than nothing
+    policy = FixedSchedule([each is not None for each in outputs])
+    object.__setattr__(policy, "observes", "errors")
+    trajectory, x = Trajectory(policy, NoiseSchedule.uniform(len(outputs)), 1), torch.zeros(1, 5)
+    reused = last = 0.0
+    for value in outputs:
+        trajectory.open()
+        last = last if value is None else value
+        x = trajectory.advance("only", torch.full_like(x, last), x, Step())
+        trajectory.close()
+        reused -= 0.1 * last
+    torch.testing.assert_close(x, torch.full_like(x, reused))
+
+
 def test_changes_are_those_of_the_samples() -> None:
     class Watch(Policy):
         observes = "changes"

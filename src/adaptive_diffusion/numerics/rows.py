@@ -12,16 +12,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["per_row", "rowwise_norm", "select_rows", "weighted_sum"]
+__all__ = ["over_rows", "per_row", "rowwise_dot", "rowwise_norm", "select_rows", "weighted_sum"]
 
 
 def per_row(values: Sequence[float] | Sequence[bool], like: Tensor) -> Tensor:
     """`values` in a shape that broadcasts over the rows of `like`: `(rows, 1, ..., 1)`."""
     dtype = torch.bool if isinstance(values[0], bool) else torch.float32
-    column = torch.tensor(values, dtype=dtype)
-    if len(values) > 1:
-        column = column.repeat_interleave(len(like) // len(values))
-    return column.view(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
+    return over_rows(torch.tensor(values, dtype=dtype), like).to(like.device, non_blocking=True)
+
+
+def over_rows(column: Tensor, like: Tensor) -> Tensor:
+    """The same for values that are a tensor already, one per sample."""
+    if len(column) > 1:
+        column = column.repeat_interleave(len(like) // len(column))
+    return column.view(-1, *(1,) * (like.ndim - 1))
 
 
 def select_rows(mask: Sequence[bool], chosen: Tensor, other: Tensor) -> Tensor:
@@ -45,6 +49,11 @@ def weighted_sum(weights: Sequence[Sequence[float]], tensors: Sequence[Tensor]) 
         weight = column[0] if len(column) == 1 else per_row(column, tensor)
         terms.append(weight * tensor.float())
     return functools.reduce(torch.add, terms).to(tensors[0].dtype)
+
+
+def rowwise_dot(a: Tensor, b: Tensor, rows: int) -> Tensor:
+    """Inner product of each of the `rows` samples of two tensors; shape `(rows,)`."""
+    return (a.reshape(rows, -1) * b.reshape(rows, -1)).sum(dim=1)
 
 
 def rowwise_norm(tensor: Tensor, rows: int) -> Tensor:

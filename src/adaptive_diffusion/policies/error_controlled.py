@@ -1,8 +1,9 @@
 r"""Ours: skip as long as the error that skipping brings stays within a tolerance.
 
-A skipped output is extrapolated linearly from the last two computed ones. At every computed step i
-the forecast is compared with the truth, :math:`r_i = \|e_i - \hat e_i\| / \|e_i\|`. The error of an
-extrapolation grows like the product of the distances to its nodes,
+A skipped output is forecast along the line through the last two computed ones, as far as the
+sample's outputs have kept to such lines. At every computed step i the forecast is compared with the
+truth, :math:`r_i = \|e_i - \hat e_i\| / \|e_i\|`. The error of an extrapolation grows like the
+product of the distances to its nodes,
 
 .. math:: r_k \approx c\,|(\lambda_k - \lambda_a)(\lambda_k - \lambda_b)|, \qquad
           c = \frac{r_i}{|(\lambda_i-\lambda_{a'})(\lambda_i-\lambda_{b'})|},
@@ -20,12 +21,14 @@ error leaves out over a long way. Without it a sample that has not yet decided w
 so hardly changes, is skipped in its most important stretch.
 
 Two precautions come from the control of step sizes in solvers of differential equations: a
-constant that has grown since it was last measured is taken to grow by as much again, and a run of
-skips may be only a little longer than the one before it.
+constant that has grown since it was last measured is taken to grow by as much again, while one
+that has fallen is believed by half, and a run of skips may be only a little longer than the one
+before it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from adaptive_diffusion.numerics.interpolation import growth
@@ -94,12 +97,12 @@ class ErrorControlled(Policy):
 
 
 def _expected_constant(trace: Trace, computed: list[int]) -> float:
-    """The latest constant of the error; larger where it has grown since the one before."""
+    """The latest constant of the error; larger where it has changed since the one before."""
     latest = _constant(trace, computed)
     before = _constant(trace, computed[:-1]) if len(computed) > _WARM_UP else latest
     if latest > before:
         return latest * min(latest / before, _STEEPEST) if before else latest * _STEEPEST
-    return latest
+    return math.sqrt(latest * before)
 
 
 def _constant(trace: Trace, computed: list[int]) -> float:

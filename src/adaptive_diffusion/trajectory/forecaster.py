@@ -8,18 +8,22 @@ from torch import Tensor
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.rows import rowwise_norm, select_rows
 from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.trajectory.agreement import Agreement
 from adaptive_diffusion.trajectory.history import History
 
 __all__ = ["Forecaster"]
+
+_MOSTLY_NOISE = 0.5  # above this share of noise a sample is not yet pulled to one picture
 
 
 class Forecaster:
     """Forecasts, compares and interpolates the outputs of one sequence of steps.
 
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
-    two. Where the solver adds noise, lines through outputs lead astray, and the predicted velocity
-    is reused: that is half-way between reusing the clean sample, as if fresh noise could not change
-    the picture, and reusing the noise, as if all of it became picture.
+    two; as far along it as the sample's outputs have kept to such lines, if the policy observes
+    errors. Where the solver adds noise, lines through outputs lead astray, and the predicted
+    velocity is reused: that is half-way between reusing the clean sample, as if fresh noise could
+    not change the picture, and reusing the noise, as if all of it became picture.
     """
 
     def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
@@ -27,6 +31,7 @@ class Forecaster:
         self._schedule = schedule
         self._samples = samples
         self._history: History | None = None
+        self._agreement = Agreement(samples)
         self._noisy = False
 
     @property
@@ -58,7 +63,11 @@ class Forecaster:
         base = select_rows(mask, self._history.latest, output)
         if not self._policy.extrapolates:
             return base
-        return self._history.line(base, self._schedule.coordinates[step])
+        line = self._history.line(base, self._schedule.coordinates[step])
+        forecast = self._agreement.damp(base, line)
+        if self._policy.observes == "errors" and any(mask):
+            self._agreement.measure(mask, output, base, line)
+        return forecast
 
     def relative_error(self, output: Tensor, forecast: Tensor) -> Tensor:
         """`‖output − forecast‖ / ‖output‖` of each sample; NaN where there was no forecast."""
@@ -79,12 +88,18 @@ class Forecaster:
     ) -> Tensor:
         """The output of the skipped step `at`, between those before it and `value` at `step`.
 
-        `output` and `sample` are the skipped step's own.
+        `output` and `sample` are the skipped step's own. With little noise left, that forecast
+        stands where the computed output has gone back on its trend: a parabola through it would
+        only follow the swing.
         """
         assert self._history is not None
         coordinates = self._schedule.coordinates
         between = self._history.parabola(value, coordinates[step], coordinates[at])
-        return self._output_of(at, between, output, sample) if self._noisy else between
+        if self._noisy:
+            return self._output_of(at, between, output, sample)
+        if self._schedule.noise[step] >= _MOSTLY_NOISE:
+            return between
+        return self._agreement.choose(between, output)
 
     def follow(self, step: int, output: Tensor, correction: Tensor) -> Tensor:
         """`output`, computed for a sample that has since been moved by `correction`.

@@ -1,0 +1,54 @@
+r"""How well each sample's outputs keep to the line that was drawn to them.
+
+At a computed step the line through the last two outputs can be held against the truth. With
+:math:`e_a` the last output before, :math:`\ell` the line's value and :math:`e` the output,
+
+.. math:: \beta = \frac{\langle e - e_a,\; \ell - e_a \rangle}{\lVert \ell - e_a \rVert^2}
+
+is the share of the line's change that came true: the line's best length in the least-squares sense.
+One means that the line held, zero that nothing of it did, and less than zero that the output went
+back on its trend. Then it is no smooth function over so long a way, and reuse of the last output,
+which is nothing but a larger solver step, is the safest guess.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.numerics.rows import over_rows, rowwise_dot
+
+__all__ = ["Agreement"]
+
+
+class Agreement:
+    """Each sample's latest measured β; until one has been measured, lines are fully trusted."""
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self._measured: Tensor | None = None
+
+    def measure(self, mask: list[bool], output: Tensor, latest: Tensor, line: Tensor) -> None:
+        """Compares the `output` of the samples in `mask` with the `line` that starts at `latest`.
+
+        A line without a slope says nothing: what was measured before stands.
+        """
+        change = line.float() - latest.float()
+        length = rowwise_dot(change, change, self._samples)
+        share = rowwise_dot(output.float() - latest.float(), change, self._samples) / length
+        before = torch.ones_like(share) if self._measured is None else self._measured
+        known = torch.tensor(mask).to(share.device, non_blocking=True) & (length > 0)
+        self._measured = torch.where(known, share, before)
+
+    def damp(self, latest: Tensor, line: Tensor) -> Tensor:
+        """The point between `latest` and `line` that the agreement, held to 0 to 1, says."""
+        if self._measured is None:
+            return line
+        share = over_rows(self._measured.clamp(0, 1), line)
+        return (latest.float() + share * (line.float() - latest.float())).to(line.dtype)
+
+    def choose(self, smooth: Tensor, rough: Tensor) -> Tensor:
+        """`smooth` for the samples that have not gone back on their trend, `rough` for others."""
+        if self._measured is None:
+            return smooth
+        return torch.where(over_rows(self._measured > 0, smooth), smooth, rough)
