@@ -26,21 +26,7 @@ from torch import Tensor
 __all__ = ["Layout", "call_on_rows", "input_of", "layout_of", "map_tensors", "rows_of", "shapes"]
 
 # Tables of positions have a row per token, not per sample: never cut, however many rows they have.
-_POSITION_TABLES = frozenset(
-    {
-        "freqs_cis",
-        "image_rotary_emb",
-        "img_ids",
-        "indices_latents",
-        "indices_latents_clean",
-        "indices_latents_history_2x",
-        "indices_latents_history_4x",
-        "rotary_emb",
-        "text_rope_pos",
-        "txt_ids",
-        "visual_rope_pos",
-    }
-)
+_POSITION_TABLES = ("freqs", "img_ids", "indices", "rope", "rotary", "txt_ids")  # in their names
 _POSITIONS = "position_ids"  # such a table, unless it has as many rows as the denoiser's input
 _VIDEO = 5  # dimensions of a tensor whose frames have a dimension of their own, and are no rows
 
@@ -157,7 +143,7 @@ def call_on_rows(
     output = call(
         *gather(args),
         **{
-            name: value if name in _POSITION_TABLES else gather(value)
+            name: value if _is_position_table(name) else gather(value)
             for name, value in kwargs.items()
         },
     )
@@ -226,7 +212,7 @@ def _mismatch(
         return "the denoiser's input does not repeat the samples block by block"
     rows = _rows(given, frames)
     for name, tensor in _named_tensors(args, kwargs):
-        if name in {_POSITIONS, *_POSITION_TABLES} or not tensor.ndim or len(tensor) == 1:
+        if name == _POSITIONS or _is_position_table(name) or not tensor.ndim or len(tensor) == 1:
             continue
         each = rows.get(len(tensor))
         unknown = each is None and len(tensor) % samples == 0 and samples > 1
@@ -278,6 +264,10 @@ def _is_tiled(tensor: Tensor, frames: int) -> bool:
     return torch.equal(tiles, tiles[:1].expand_as(tiles)) and not torch.equal(
         runs, runs[:, :1].expand_as(runs)
     )
+
+
+def _is_position_table(name: str) -> bool:
+    return any(part in name for part in _POSITION_TABLES)
 
 
 def _named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Tensor]]:
