@@ -23,6 +23,7 @@ from tiny_pipelines import (
     stable_diffusion,
     unets,
     video,
+    video_transformers,
     wan_and_kin,
 )
 from tiny_pipelines.base import TinyPipeline, batch_size, outputs, run, seeded, single
@@ -62,6 +63,7 @@ FAMILIES = (
     image_transformers,
     wan_and_kin,
     video,
+    video_transformers,
     audio,
     modular,
 )

@@ -35,6 +35,7 @@ from diffusers import (
     Krea2Transformer2DModel,
     Lumina2Transformer2DModel,
     LuminaNextDiT2DModel,
+    ModelMixin,
     NucleusMoEImageTransformer2DModel,
     PRXTransformer2DModel,
     SanaControlNetModel,
@@ -464,10 +465,12 @@ def kandinsky5_transformer(**changes: Any) -> Kandinsky5Transformer3DModel:
     )
 
 
-def kandinsky5(kind: type[DiffusionPipeline], **changes: Any) -> DiffusionPipeline:
+def kandinsky5(
+    kind: type[DiffusionPipeline], vae: ModelMixin | None = None, **changes: Any
+) -> DiffusionPipeline:
     pipe = kind(
         transformer=kandinsky5_transformer(**changes),
-        vae=tiny_vae(widths=(8,) * 4),
+        vae=vae or tiny_vae(widths=(8,) * 4),
         text_encoder=qwen_encoder(),
         tokenizer=chat_tokenizer(),
         text_encoder_2=clip_text_encoder(),
@@ -696,6 +699,9 @@ def nucleus() -> DiffusionPipeline:
         processor=chat_tokenizer(),
     )
     pipe.default_return_index = -1
+    for weight in pipe.transformer.parameters():
+        if weight.ndim == 3:  # the experts' are left as the memory was
+            torch.nn.init.normal_(weight, std=0.2)
     return pipe
 
 
