@@ -310,6 +310,34 @@ def test_keys_that_a_cache_keeps_have_rows_too() -> None:
     assert cache.layers[0].keys is keys
 
 
+def test_tables_of_positions_are_never_cut() -> None:
+    """Ids that have as many rows as the denoiser's input are no table, but those of its samples."""
+    sample = torch.randn(2, 4)
+    tables = {"visual_rope_pos": [torch.arange(2)], "position_ids": torch.zeros(6, 3)}
+    assert layout_of([((sample,), tables)], sample).samples == 2
+    of_samples = {"position_ids": torch.arange(2).view(2, 1)}
+    for given, cut in ((tables, False), (of_samples, True)):
+        seen: list[Any] = []
+
+        def call(rows: Tensor, seen: list[Any] = seen, **kwargs: Any) -> Tensor:
+            seen.append(kwargs)
+            return rows
+
+        call_on_rows(call, (sample,), given, [False, True], 1, sample)
+        got, value = seen[0], given["position_ids"]
+        assert torch.equal(got["position_ids"], value[1:] if cut else value)
+        assert torch.equal(got.get("visual_rope_pos", [torch.arange(2)])[0], torch.arange(2))
+
+
+def test_a_cache_of_plain_tensors_keeps_a_batch_whole() -> None:
+    """It may well have two rows, for keys and values."""
+    sample = torch.randn(2, 4)
+    layout = layout_of([((sample,), {"kv_cache": [torch.zeros(2, 3, 4)]})], sample)
+    assert layout.samples == 1
+    assert layout.reason is not None
+    assert "kv_cache" in layout.reason
+
+
 def test_mapping_keeps_containers_and_everything_that_is_no_tensor() -> None:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 

@@ -214,6 +214,8 @@ def _mismatch(
     for name, tensor in _named_tensors(args, kwargs):
         if name == _POSITIONS or _is_position_table(name) or not tensor.ndim or len(tensor) == 1:
             continue
+        if "cache" in name:  # two rows may be keys and values
+            return f"the rows of the denoiser's argument {name!r} can't be matched to samples"
         each = rows.get(len(tensor))
         unknown = each is None and len(tensor) % samples == 0 and samples > 1
         if unknown or (len(tensor) != len(given) and _is_tiled(tensor, each or 1)):
