@@ -470,6 +470,7 @@ PIPELINES: list[TinyPipeline] = [
             chunk_partition=(1, 2),
         ),
         short_prompts(anyflow_far_inputs),
+        whole="kv_cache",
         strict=False,  # between two chunks it is called to fill its cache
     ),
     _entry(diffusers.HeliosPipeline, helios, short_prompts(helios_inputs)),
