@@ -1007,7 +1007,7 @@ PIPELINES: list[TinyPipeline] = [
         denoisers=("unet",),
         batches=False,
     ),
-    _entry(diffusers.GlmImagePipeline, glm_image, glm_image_inputs, whole="kv_caches"),
+    _entry(diffusers.GlmImagePipeline, glm_image, glm_image_inputs),
     *(
         _entry(kind, partial(joyimage, kind, denoiser), joyimage_inputs)
         for kind, denoiser in (
