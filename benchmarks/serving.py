@@ -39,7 +39,9 @@ from adaptive_diffusion.policies.error_controlled import QUALITIES
 
 PROMPTS = ["a red apple", "tiger", "a slice of pizza", "rocket", "cat face", "sunflower", "guitar"]
 FULL, ACCELERATED = 0.0, QUALITIES["balanced"]
+WARMING = 4  # pictures
 ALIKE = 99.0  # dB, for pictures that are equal to the last bit
+CALLS, CPU = "adaptive_diffusion_denoiser_call_requests_count", "process_cpu_seconds_total"
 SINGLE, BATCHED = "one at a time", "batched"
 
 
@@ -54,7 +56,8 @@ class Way:
     latencies: list[float] = field(default_factory=list)  # seconds
     nfe: list[int] = field(default_factory=list)
     psnr: list[float] = field(default_factory=list)  # to the same picture, made alone
-    calls: list[float] = field(default_factory=list)  # denoiser calls for pictures, in all
+    calls: list[float] = field(default_factory=list)  # of the denoiser, in a round
+    cpu: list[float] = field(default_factory=list)  # seconds of processor time of the server
 
     def result(self) -> dict[str, Any]:
         return {
@@ -62,6 +65,7 @@ class Way:
             "pictures": len(self.latencies),
             "pictures_per_second": statistics.median(self.rounds),
             "pictures_per_second_of_each_round": self.rounds,
+            "processor_seconds_per_picture": sum(self.cpu) / len(self.latencies),
             "latency_seconds_p50": float(np.quantile(self.latencies, 0.5)),
             "latency_seconds_p95": float(np.quantile(self.latencies, 0.95)),
             "mean_nfe": statistics.mean(self.nfe),
@@ -96,10 +100,11 @@ def main(words: list[str] | None = None) -> None:
     ):
         urls = {SINGLE: single, BATCHED: batched}
         for way in ways:  # warms up, and finds out that the model can be batched
-            asyncio.run(ask(urls[way.server], way, arguments, 2 * len(PROMPTS)))
-        for _ in range(arguments.rounds):
+            asyncio.run(ask(urls[way.server], way, arguments, WARMING))
+        for number in range(arguments.rounds):
             for way in ways:
                 measure(urls[way.server], way, arguments, alone)
+                print(f"round {number + 1}, {way.name}: {way.rounds[-1]:.2f} per second")
     result = summary(ways, arguments)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -107,11 +112,13 @@ def main(words: list[str] | None = None) -> None:
 
 
 def summary(ways: list[Way], arguments: argparse.Namespace) -> dict[str, Any]:
-    gains = [after / before for before, after in zip(ways[2].rounds, ways[3].rounds, strict=True)]
+    full, accelerated = ways[2:]
+    gains = [after / before for before, after in zip(full.rounds, accelerated.rounds, strict=True)]
     return {
         "ways": [way.result() for way in ways],
         "throughput_accelerated_over_full_batched": statistics.median(gains),
         "throughput_accelerated_over_full_batched_of_each_round": gains,
+        "processor_time_full_over_accelerated_batched": sum(full.cpu) / sum(accelerated.cpu),
         **{
             name: getattr(arguments, name)
             for name in ("model", "steps", "clients", "concurrency", "requests", "threads")
@@ -167,11 +174,12 @@ def server(arguments: argparse.Namespace, concurrency: int) -> Iterator[str]:
 def measure(
     url: str, way: Way, arguments: argparse.Namespace, alone: dict[Any, np.ndarray]
 ) -> None:
-    before = denoiser_calls(url)
+    calls, cpu = metric(url, CALLS), metric(url, CPU)
     began = time.perf_counter()
     answers = asyncio.run(ask(url, way, arguments, arguments.requests))
     way.rounds.append(len(answers) / (time.perf_counter() - began))
-    way.calls.append(denoiser_calls(url) - before)
+    way.calls.append(metric(url, CALLS) - calls)
+    way.cpu.append(metric(url, CPU) - cpu)
     for seconds, entry in answers:
         way.latencies.append(seconds)
         way.nfe.append(entry["nfe"])
@@ -203,9 +211,9 @@ async def ask(
     return answers
 
 
-def denoiser_calls(url: str) -> float:
-    text = httpx.get(f"{url}/metrics").text
-    found = re.search(r"^adaptive_diffusion_denoiser_call_requests_count (\S+)$", text, re.M)
+def metric(url: str, name: str) -> float:
+    """A number that the server tells Prometheus."""
+    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, re.M)
     assert found is not None
     return float(found[1])
 
