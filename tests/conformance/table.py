@@ -110,7 +110,7 @@ def main(names: list[str]) -> None:
     for name in names or ALL_PIPELINES:
         lines[name] = row_of(name, examine(ALL_PIPELINES[name]))
         print(lines[name])
-    _PATH.write_text(page(lines), encoding="utf-8")
+        _PATH.write_text(page(lines), encoding="utf-8")  # what is known stays if one fails
 
 
 if __name__ == "__main__":

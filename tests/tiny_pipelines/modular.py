@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import diffusers
@@ -11,7 +12,7 @@ from diffusers import ClassifierFreeGuidance, DiffusionPipeline, ModularPipeline
 from diffusers.guiders.guider_utils import BaseGuidance
 from diffusers.hooks import LayerSkipConfig, SmoothedEnergyGuidanceConfig
 
-from tiny_pipelines import core, flux_sd3, image_transformers, wan_and_kin
+from tiny_pipelines import core, flux_sd3, image_transformers, qwen_and_kin, wan_and_kin
 from tiny_pipelines.base import TinyPipeline
 from tiny_pipelines.inputs import photographs, prompts
 from tiny_pipelines.parts import SIZE, T5_LENGTH, qwen3_encoder
@@ -46,6 +47,27 @@ def entry(
         inputs,
         **about,
     )
+
+
+def like(
+    kind: type[ModularPipeline], model: TinyPipeline, name: str = "", **about: Any
+) -> TinyPipeline:
+    """A modular pipeline with another one's components, which is asked for the same."""
+    inputs = {*kind().blocks.input_names}
+
+    def asked(batch: int) -> dict[str, Any]:
+        return {key: value for key, value in model.inputs(batch).items() if key in inputs}
+
+    about = {"denoisers": model.denoisers, "whole": model.whole} | about
+    return entry(kind, model.build, asked, name, **about)
+
+
+def _models(family: ModuleType) -> dict[str, TinyPipeline]:
+    return {model.name: model for model in family.PIPELINES}
+
+
+_QWEN = _models(qwen_and_kin)
+_VIDEO = _models(wan_and_kin)
 
 
 def picture(batch: int) -> dict[str, Any]:
@@ -204,6 +226,28 @@ PIPELINES: list[TinyPipeline] = [
         strict=False,
         batches=False,
     ),
+    like(diffusers.ZImageModularPipeline, _QWEN["ZImagePipeline"]),
+    like(diffusers.Flux2ModularPipeline, _QWEN["Flux2Pipeline"]),
+    like(diffusers.Flux2KleinModularPipeline, _QWEN["Flux2KleinPipeline"]),
+    like(diffusers.Flux2KleinBaseModularPipeline, _QWEN["Flux2KleinPipeline"]),
+    like(diffusers.QwenImageEditModularPipeline, _QWEN["QwenImageEditPipeline"]),
+    # its prompts are each to hold all of the pictures
+    like(
+        diffusers.QwenImageEditPlusModularPipeline,
+        _QWEN["QwenImageEditPlusPipeline"],
+        batches=False,
+    ),
+    like(diffusers.QwenImageLayeredModularPipeline, _QWEN["QwenImageLayeredPipeline"]),
+    like(diffusers.QwenImage21ModularPipeline, _QWEN["QwenImage21Pipeline"]),
+    like(diffusers.QwenImage21TurboModularPipeline, _QWEN["QwenImage21Pipeline"]),
+    # its VAE, which is always run, decodes one video at a time
+    like(
+        diffusers.HunyuanVideo15ModularPipeline,
+        _VIDEO["HunyuanVideo15Pipeline"],
+        batches=False,
+        slow=True,
+    ),
+    like(diffusers.LTX2ModularPipeline, _VIDEO["LTX2Pipeline"], slow=True),
     *(
         TinyPipeline(
             f"StableDiffusionXLModularPipeline/{guider}",
@@ -217,3 +261,21 @@ PIPELINES: list[TinyPipeline] = [
         for guider in GUIDERS
     ),
 ]
+
+REFUSED = {"EchoModularPipeline": "no scheduler"}
+
+NOT_BUILT = {
+    "AnimaModularPipeline": "its text conditioner has no tiny build yet",
+    "Cosmos3DistilledModularPipeline": "its transformer has no tiny build yet",
+    "Cosmos3OmniModularPipeline": "its transformer has no tiny build yet",
+    "Flux3DistilledModularPipeline": "its transformer has no tiny build yet",
+    "Flux3ModularPipeline": "its transformer has no tiny build yet",
+    "HeliosModularPipeline": "its transformer has no tiny build yet",
+    "HeliosPyramidDistilledModularPipeline": "its transformer has no tiny build yet",
+    "HeliosPyramidModularPipeline": "its transformer has no tiny build yet",
+    "LTX25ModularPipeline": "its diffusion decoder has no tiny build yet",
+    "MiniMaxH3ModularPipeline": "its transformer and autoencoders have no tiny build yet",
+    "MiniMaxMusic3ModularPipeline": "its transformer and decoders have no tiny build yet",
+    "WanAnimate2DistilledModularPipeline": "its transformer has no tiny build yet",
+    "WanAnimate2ModularPipeline": "its transformer has no tiny build yet",
+}
