@@ -262,8 +262,8 @@ def ltx_long_inputs(batch: int) -> dict[str, Any]:
         "prompt": "red apple | green boat",
         "negative_prompt": "dull",
         "guidance_scale": 3.0,
-        "height": 2 * SIZE,
-        "width": 2 * SIZE,
+        "height": SIZE,
+        "width": SIZE,
         "num_frames": 25,
         "temporal_tile_size": 16,
         "temporal_overlap": 8,
@@ -622,7 +622,7 @@ def ltx2_condition_inputs(batch: int) -> dict[str, Any]:
 
 
 def ltx2_reference_inputs(batch: int) -> dict[str, Any]:
-    reference = LTX2ReferenceCondition(photographs(_FRAMES))
+    reference = LTX2ReferenceCondition(photographs(1)[0])
     return ltx2_inputs(batch) | {"reference_conditions": reference}
 
 
