@@ -244,13 +244,21 @@ def test_layerwise_casting(name: str, storage: torch.dtype, tiny: Tiny) -> None:
     assert storage in {weight.dtype for weight in denoiser.parameters()}
 
 
-@pytest.mark.parametrize("name", ["sd15", "flux"])
-def test_quantised_weights(name: str, tiny: Tiny) -> None:
+def quantise_with_torch(module: nn.Module) -> None:
+    torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, torch.qint8, inplace=True)
+
+
+def quantise_with_torchao(module: nn.Module) -> None:
     torchao = pytest.importorskip("torchao.quantization")
+    torchao.quantize_(module, torchao.Int8WeightOnlyConfig())
+
+
+@pytest.mark.parametrize("quantise", [quantise_with_torch, quantise_with_torchao])
+@pytest.mark.parametrize("name", ["sd15", "flux"])
+def test_quantised_weights(name: str, quantise: Change, tiny: Tiny) -> None:
     pipe = tiny(name)
     full = generate(pipe, name)
-    config = torchao.Int8WeightOnlyConfig()
-    change(pipe, name, lambda module: torchao.quantize_(module, config))
+    change(pipe, name, quantise)
     assert not torch.equal(generate(pipe, name), full)
     check_identity_and_skips(pipe, name)
 
