@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import KandinskyV22CombinedPipeline
 from schedulers import generate
 from tiny_pipelines import ALL_PIPELINES
 
@@ -157,15 +158,22 @@ def test_pipelines_that_can_not_be_served_are_refused_with_the_reason(
     assert type(look_alike).__bases__ == (Incomplete,)
 
 
-def test_a_pipeline_of_pipelines_says_which_to_enable(pipe: Any) -> None:
-    class SomeCombinedPipeline(Incomplete):
-        pass
-
-    combined = SomeCombinedPipeline(**pipe.components)
-    combined.prior_pipe = combined.decoder_pipe = pipe
+def test_a_combined_pipeline_says_which_to_enable_and_they_can_be() -> None:
+    prior = ALL_PIPELINES["KandinskyV22PriorPipeline"].make()
+    decoder = ALL_PIPELINES["kandinsky2_2"].make()
+    of_prior = {f"prior_{name}": part for name, part in prior.components.items()}
+    pipe = KandinskyV22CombinedPipeline(**decoder.components, **of_prior)
+    pipe.set_progress_bar_config(disable=True)
     with pytest.raises(UnsupportedPipelineError, match=r"pipe\.prior_pipe, pipe\.decoder_pipe"):
-        ad.enable(combined)
-    ad.enable(combined.prior_pipe)
+        ad.enable(pipe)
+    inner, mask = (pipe.prior_pipe, pipe.decoder_pipe), [True, True, False, True]
+    for each in inner:
+        ad.enable(each, FixedSchedule(mask))
+    size = {"height": 32, "width": 32}
+    pipe("a boat", num_inference_steps=4, prior_num_inference_steps=4, output_type="pt", **size)
+    for each in inner:
+        assert all(row == mask for row in ad.report(each).mask)
+        ad.disable(each)
 
 
 @pytest.mark.parametrize("enabled", [False, True])
