@@ -8,7 +8,8 @@ import pytest
 from tiny_pipelines import TINY_PIPELINES
 
 import adaptive_diffusion as ad
-from adaptive_diffusion.apps.page.models import Models, for_inpainting, for_pictures
+from adaptive_diffusion.apps.page.models import Models
+from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING
 
 
 @pytest.fixture
@@ -46,10 +47,12 @@ def test_a_visitor_can_not_have_anything_else_loaded(models: Models) -> None:
         models.pipeline("/somewhere/else")
 
 
-def test_editing_pipelines_are_made_of_the_same_parts(models: Models) -> None:
+@pytest.mark.parametrize("edit", [REDRAWING, INPAINTING])
+def test_editing_pipelines_are_made_of_the_same_parts(models: Models, edit: str) -> None:
     pipe = models.pipeline("sd15")
-    for edit in (for_pictures(pipe), for_inpainting(pipe)):
-        assert edit.unet is pipe.unet
-        assert edit.scheduler is pipe.scheduler
-    with pytest.raises(ValueError, match="DiTPipeline has no pipeline that edits pictures"):
-        for_pictures(models.pipeline("dit"))
+    editor = models.editor("sd15", "euler", edit)
+    assert editor.unet is pipe.unet
+    assert editor.scheduler is not pipe.scheduler
+    assert type(editor.scheduler).__name__ == "EulerDiscreteScheduler"
+    with pytest.raises(ValueError, match=f"DiTPipeline can't do {edit}"):
+        models.editor("dit", None, edit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.server.meeting import Meeting, NotFiniteError
-from adaptive_diffusion.apps.server.models import own_pipeline
+from adaptive_diffusion.apps.sharing import own_pipeline
 
 ROUNDING = 1e-4
 UNBATCHED = ["animatediff"]  # its text has a row for every frame
@@ -233,6 +234,7 @@ class Denoiser(nn.Module):
         self.behaviour = behaviour
 
     def forward(self, sample: Tensor, timestep: Tensor) -> tuple[Tensor]:
+        time.sleep(0.005)  # a meeting's patience is a share of it
         scale = 1 + timestep.reshape(-1, *[1] * (sample.ndim - 1)) / 1000
         return (self.behaviour(sample) * scale,)
 
@@ -245,7 +247,7 @@ class Bare:
         self.components = {"unet": denoiser}
 
 
-def call_together(meeting: Meeting, pipe: Bare, rounds: int = 4) -> list[list[Any]]:
+def call_together(meeting: Meeting, pipe: Bare, rounds: int = 8) -> list[list[Any]]:
     """What four requests get in so many rounds of calls each: values or exceptions."""
 
     def serve(index: int) -> list[Any]:

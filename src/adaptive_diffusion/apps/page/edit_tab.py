@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from adaptive_diffusion.apps.page.inpainting import KeepOutside, takes_masks
-from adaptive_diffusion.apps.page.models import Models, for_inpainting, for_pictures
+from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Newest
 from adaptive_diffusion.apps.page.running import cancels, runs
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.page.sides import Sides
 from adaptive_diffusion.apps.sampling import Sample, Sampler
+from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING
 
 __all__ = ["edit_tab"]
 
@@ -92,17 +93,19 @@ def _edit(
     size = _size(drawn["background"].size, pipe)
     if way == _REDRAW:
         composite = drawn["composite"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        sampler = asked.sampler(for_pictures(pipe), strength=strength)
+        sampler = asked.sampler(asked.editor(models, REDRAWING), strength=strength)
         return sampler, [Sample(prompt, asked.seed, {"image": composite})]
     picture = drawn["background"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
     mask = _brushed(drawn).resize(size, Image.Resampling.NEAREST)
     if not mask.getbbox():
         raise ValueError("nothing is brushed yet: paint over what is to change")
     if takes_masks(pipe):
-        sampler = asked.sampler(for_inpainting(pipe), strength=strength)
+        sampler = asked.sampler(asked.editor(models, INPAINTING), strength=strength)
         return sampler, [Sample(prompt, asked.seed, {"image": picture, "mask_image": mask})]
     keep = KeepOutside(picture, mask, asked.seed)
-    sampler = asked.sampler(for_pictures(pipe), strength=strength, callback_on_step_end=keep)
+    sampler = asked.sampler(
+        asked.editor(models, REDRAWING), strength=strength, callback_on_step_end=keep
+    )
     return sampler, [Sample(prompt, asked.seed, {"image": picture})]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler
+from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
 
-__all__ = ["Models", "for_inpainting", "for_pictures"]
+__all__ = ["Models"]
 
 
 class Models:
@@ -38,35 +38,19 @@ class Models:
             if name not in self._pipes:
                 self._pipes[name] = self._load(name)
             original = self._pipes[name]
-        twin = copy.copy(original)
-        twin.scheduler = (
-            copy.deepcopy(original.scheduler)
-            if scheduler is None
-            else make_scheduler(original, scheduler)
-        )
-        return twin
+        pipe = own_pipeline(original)
+        if scheduler is not None:
+            pipe.scheduler = make_scheduler(pipe, scheduler)
+        return pipe
 
+    def editor(self, name: str, scheduler: str | None, edit: str) -> Any:
+        """The same, as the pipeline that edits pictures in one of the ways of `sharing`.
 
-def for_pictures(pipe: Any) -> Any:
-    """The image-to-image pipeline of the same parts; raises `ValueError` if there is none."""
-    from diffusers import AutoPipelineForImage2Image
-
-    return _made_of(pipe, AutoPipelineForImage2Image)
-
-
-def for_inpainting(pipe: Any) -> Any:
-    """The inpainting pipeline of the same parts; raises `ValueError` if there is none."""
-    from diffusers import AutoPipelineForInpainting
-
-    return _made_of(pipe, AutoPipelineForInpainting)
-
-
-def _made_of(pipe: Any, kind: Any) -> Any:
-    try:
-        made = kind.from_pipe(pipe)
-    except ValueError as error:
-        raise ValueError(
-            f"{type(pipe).__name__} has no pipeline that edits pictures: choose another model"
-        ) from error
-    made.set_progress_bar_config(disable=True)
-    return made
+        Raises:
+            ValueError: as `pipeline` does, or if this kind of pipeline has none.
+        """
+        pipe = self.pipeline(name, scheduler)
+        editor = editing_pipeline(pipe, edit)
+        if editor is None:
+            raise ValueError(f"{type(pipe).__name__} can't do {edit}: choose another model")
+        return editor

@@ -42,6 +42,10 @@ class Asked:
         """The model, for one run."""
         return models.pipeline(self.model, self.scheduler)
 
+    def editor(self, models: Models, edit: str) -> Any:
+        """The model's pipeline that edits pictures, for one run."""
+        return models.editor(self.model, self.scheduler, edit)
+
     def sampler(self, pipe: Any, **arguments: Any) -> Sampler:
         """The pipeline with these settings, as far as it takes them."""
         guidance = self.guidance if takes(pipe, "guidance_scale") else None

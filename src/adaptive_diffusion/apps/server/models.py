@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +10,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adaptive_diffusion.adapters.diffusers.components import schedulers
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.apps.png import to_bytes
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
+from adaptive_diffusion.apps.sharing import (
+    INPAINTING,
+    REDRAWING,
+    editing_pipeline,
+    own_pipeline,
+)
 from adaptive_diffusion.trajectory import Report
 
-__all__ = ["Drawn", "Model", "Picture", "own_pipeline"]
+__all__ = ["Drawn", "Model", "Picture"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Model:
         self.name = name
         self.pipe = pipe
         self._guidance = guidance
-        self._editors = _editors(pipe)
+        self._editors = {edit: editing_pipeline(pipe, edit) for edit in (REDRAWING, INPAINTING)}
 
     def check(self, picture: Picture) -> None:
         """Raises `InvalidRequestError` if the model can't make that picture."""
@@ -121,10 +124,11 @@ class Model:
     def _pipe_for(self, picture: Picture) -> Any:
         if picture.image is None:
             return self.pipe
-        task = "image-to-image" if picture.mask is None else "inpainting"
-        if task not in self._editors:
-            raise InvalidRequestError(f"{self.name} can't do {task}: it makes pictures only")
-        return self._editors[task]
+        edit = REDRAWING if picture.mask is None else INPAINTING
+        editor = self._editors[edit]
+        if editor is None:
+            raise InvalidRequestError(f"{self.name} can't do {edit}: it makes pictures only")
+        return editor
 
     def _arguments(self, pipe: Any, picture: Picture) -> dict[str, Any]:
         takes = inspect.signature(type(pipe).__call__).parameters
@@ -145,33 +149,6 @@ class Model:
         return {
             name: value for name, value in wanted.items() if value is not None and name in takes
         }
-
-
-def own_pipeline(pipe: Any) -> Any:
-    """A pipeline for one request: it has its own schedulers and settings, and shares the rest."""
-    own = copy.copy(pipe)
-    shared = {id(scheduler) for scheduler in schedulers(pipe)}
-    for name, part in list(vars(own).items()):
-        if id(part) in shared:
-            setattr(own, name, copy.deepcopy(part))
-    return own
-
-
-def _editors(pipe: Any) -> Mapping[str, Any]:
-    """The pipelines that edit pictures with the same components, as far as there are any."""
-    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
-
-    found = {}
-    for task, kind in (
-        ("image-to-image", AutoPipelineForImage2Image),
-        ("inpainting", AutoPipelineForInpainting),
-    ):
-        try:
-            found[task] = kind.from_pipe(pipe)
-        except ValueError:  # there is none for this kind of pipeline
-            continue
-        found[task].set_progress_bar_config(disable=True)
-    return found
 
 
 def _image(result: Any, pipe: Any) -> Image.Image:

@@ -1,0 +1,41 @@
+"""Pipelines that share one model's weights: one for every request, and those that edit pictures."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from adaptive_diffusion.adapters.diffusers.components import schedulers
+
+__all__ = ["INPAINTING", "REDRAWING", "editing_pipeline", "own_pipeline"]
+
+REDRAWING = "image-to-image"
+INPAINTING = "inpainting"
+
+
+def own_pipeline(pipe: Any) -> Any:
+    """A pipeline for one request: it has its own schedulers and settings, and shares the rest."""
+    own = copy.copy(pipe)
+    shared = {id(scheduler) for scheduler in schedulers(pipe)}
+    for name, part in list(vars(own).items()):
+        if id(part) in shared:
+            setattr(own, name, copy.deepcopy(part))
+    return own
+
+
+def editing_pipeline(pipe: Any, edit: str) -> Any | None:
+    """The pipeline of the same parts that edits pictures; None if this kind has none.
+
+    Args:
+        pipe: one that makes pictures.
+        edit: `REDRAWING` or `INPAINTING`.
+    """
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+
+    kinds = {REDRAWING: AutoPipelineForImage2Image, INPAINTING: AutoPipelineForInpainting}
+    try:
+        editor = kinds[edit].from_pipe(pipe)
+    except ValueError:
+        return None
+    editor.set_progress_bar_config(disable=True)
+    return editor
