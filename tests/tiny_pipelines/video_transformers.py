@@ -18,6 +18,7 @@ from diffusers import (
     AutoencoderKLMagvit,
     AutoencoderKLMochi,
     ChronoEditTransformer3DModel,
+    ClassifierFreeGuidance,
     DiffusionPipeline,
     EasyAnimateTransformer3DModel,
     EDMEulerScheduler,
@@ -28,8 +29,12 @@ from diffusers import (
     LatteTransformer3DModel,
     MochiTransformer3DModel,
     ModelMixin,
+    MotifVideoTransformer3DModel,
     SanaVideoTransformer3DModel,
+    SanaWMTransformer3DModel,
+    UniPCMultistepScheduler,
 )
+from transformers import SiglipImageProcessorPil, T5Gemma2Encoder, T5Gemma2EncoderConfig
 
 from tiny_pipelines.base import TinyPipeline
 from tiny_pipelines.image_transformers import (
@@ -50,13 +55,16 @@ from tiny_pipelines.parts import (
     clip_image_encoder,
     clip_image_processor,
     ddim,
+    gemma_encoder,
     qwen_encoder,
+    qwen_tokenizer,
     t5_encoder,
     t5_tokenizer,
     tiny_vae,
     tiny_wan_transformer,
     tiny_wan_vae,
 )
+from tiny_pipelines.wan_and_kin import ltx2_vae
 
 
 def video_inputs(batch: int, frames: int = 9, size: int = 2 * SIZE) -> dict[str, Any]:
@@ -284,6 +292,19 @@ def cosmos2_image_inputs(batch: int) -> dict[str, Any]:
     return video_inputs(batch) | {"image": photographs(batch)}
 
 
+def cosmos25() -> DiffusionPipeline:
+    return diffusers.Cosmos2_5_PredictBasePipeline(
+        text_encoder=qwen_encoder(),
+        tokenizer=chat_tokenizer(),
+        transformer=cosmos_transformer(in_channels=17, text_embed_dim=2 * WIDTH),
+        vae=tiny_wan_vae(),
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, use_karras_sigmas=True
+        ),
+        safety_checker=Harmless(),
+    )
+
+
 def lucy() -> DiffusionPipeline:
     return diffusers.LucyEditPipeline(
         tokenizer=t5_tokenizer(),
@@ -369,12 +390,12 @@ def anyflow_far_inputs(batch: int) -> dict[str, Any]:
     return video_inputs(batch) | {"chunk_partition": [1, 2]}
 
 
-def helios() -> DiffusionPipeline:
-    return diffusers.HeliosPipeline(
+def helios(kind: type[DiffusionPipeline], scheduler: HeliosScheduler) -> DiffusionPipeline:
+    return kind(
         tokenizer=t5_tokenizer(),
         text_encoder=t5_encoder(multilingual=True),
         vae=tiny_wan_vae(),
-        scheduler=HeliosScheduler(stages=1, stage_range=[0, 1]),
+        scheduler=scheduler,
         transformer=HeliosTransformer3DModel(
             num_attention_heads=2,
             attention_head_dim=12,
@@ -392,6 +413,109 @@ def helios_inputs(batch: int) -> dict[str, Any]:
     return video_inputs(batch, frames=18) | {
         "num_latent_frames_per_chunk": 3,
         "history_sizes": [4, 2, 1],
+    }
+
+
+def helios_pyramid_inputs(batch: int) -> dict[str, Any]:
+    """One chunk in three stages, each a loop at twice the resolution of the one before."""
+    return helios_inputs(batch) | {
+        "num_frames": 9,
+        "pyramid_num_inference_steps_list": [6, 6, 6],
+    }
+
+
+def motif_encoder() -> T5Gemma2Encoder:
+    """Text for ``t5_tokenizer``; its eye looks at the first frame of a video."""
+    sight = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": SIZE,
+        "patch_size": 16,
+    }
+    text = {
+        "vocab_size": 98,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "initializer_range": 0.2,
+        "dropout_rate": 0.0,
+    }
+    return T5Gemma2Encoder(
+        T5Gemma2EncoderConfig(text_config=text, vision_config=sight, mm_tokens_per_image=4),
+        eoi_token_index=97,
+    )
+
+
+def motif(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    return kind(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=tiny_wan_vae(),
+        text_encoder=motif_encoder(),
+        tokenizer=t5_tokenizer(),
+        transformer=MotifVideoTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            num_layers=1,
+            num_single_layers=2,
+            num_decoder_layers=1,
+            text_embed_dim=WIDTH,
+            image_embed_dim=WIDTH,
+            rope_axes_dim=(4, 4, 4),
+        ),
+        guider=ClassifierFreeGuidance(guidance_scale=5.0),
+        feature_extractor=SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE}),
+    )
+
+
+def motif_inputs(batch: int) -> dict[str, Any]:
+    """Its guider has the guidance scale."""
+    inputs = video_inputs(batch)
+    del inputs["guidance_scale"]
+    return inputs
+
+
+def motif_image_inputs(batch: int) -> dict[str, Any]:
+    return motif_inputs(batch) | {"image": photographs(1)[0]}
+
+
+def sana_wm() -> DiffusionPipeline:
+    return diffusers.SanaWMPipeline(
+        tokenizer=qwen_tokenizer(),
+        text_encoder=gemma_encoder(),
+        vae=ltx2_vae(),
+        transformer=SanaWMTransformer3DModel(
+            in_channels=4,
+            num_layers=2,
+            hidden_size=48,
+            num_attention_heads=2,
+            linear_head_dim=24,
+            softmax_every_n=2,
+            chunk_plucker_channels=12,
+            image_size=SIZE,
+            caption_channels=WIDTH,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+def sana_wm_inputs(batch: int) -> dict[str, Any]:
+    """A step forward through a picture; the prompt has no long introduction."""
+    return {
+        "image": photographs(1)[0],
+        "prompt": even_prompts(1)[0],
+        "action": "w-8",
+        "intrinsics": [32.0, 32.0, 16.0, 16.0],
+        "height": SIZE // 2,
+        "width": SIZE // 2,
+        "num_frames": 9,
+        "max_sequence_length": T5_LENGTH,
+        "chi_prompt": ["Enhance: "],
     }
 
 
@@ -444,6 +568,7 @@ PIPELINES: list[TinyPipeline] = [
     _entry(
         diffusers.Cosmos2VideoToWorldPipeline, cosmos2_video, short_prompts(cosmos2_image_inputs)
     ),
+    _entry(diffusers.Cosmos2_5_PredictBasePipeline, cosmos25, short_prompts(video_inputs)),
     _entry(diffusers.LucyEditPipeline, lucy, short_prompts(lucy_inputs)),
     _entry(
         diffusers.SanaVideoPipeline,
@@ -473,9 +598,32 @@ PIPELINES: list[TinyPipeline] = [
         whole="kv_cache",
         strict=False,  # between two chunks it is called to fill its cache
     ),
-    _entry(diffusers.HeliosPipeline, helios, short_prompts(helios_inputs)),
+    _entry(
+        diffusers.HeliosPipeline,
+        partial(helios, diffusers.HeliosPipeline, HeliosScheduler(stages=1, stage_range=[0, 1])),
+        short_prompts(helios_inputs),
+    ),
+    _entry(
+        diffusers.HeliosPyramidPipeline,
+        partial(helios, diffusers.HeliosPyramidPipeline, HeliosScheduler(gamma=0.25)),
+        short_prompts(helios_pyramid_inputs),
+        batches=False,  # it draws the noise of all later stages from the first generator
+    ),
+    _entry(
+        diffusers.MotifVideoPipeline,
+        partial(motif, diffusers.MotifVideoPipeline),
+        short_prompts(motif_inputs),
+    ),
+    _entry(
+        diffusers.MotifVideoImage2VideoPipeline,
+        partial(motif, diffusers.MotifVideoImage2VideoPipeline),
+        short_prompts(motif_image_inputs),
+        batches=False,  # it takes one picture, which it does not repeat for several prompts
+    ),
+    _entry(diffusers.SanaWMPipeline, sana_wm, sana_wm_inputs, batches=False),
 ]
 
 NOT_BUILT = {
+    "Cosmos2_5_TransferPipeline": "its ControlNet needs torchvision",
     "EasyAnimateControlPipeline": "its own call fails: encode_prompt takes no text_encoder_index",
 }

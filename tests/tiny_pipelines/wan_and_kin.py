@@ -477,6 +477,27 @@ def hunyuan15_picture_inputs(batch: int) -> dict[str, Any]:
     }
 
 
+def ltx2_vae() -> AutoencoderKLLTX2Video:
+    """Halves height and width."""
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatial",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        patch_size=1,
+        decoder_causal=False,
+    )
+    vae.use_framewise_encoding = vae.use_framewise_decoding = False
+    return vae
+
+
 def ltx2_parts(**changes: Any) -> dict[str, Any]:
     """LTX-2's components; `changes` are the transformer's."""
     shape = {
@@ -505,25 +526,9 @@ def ltx2_parts(**changes: Any) -> dict[str, Any]:
             "num_learnable_registers": None,
         }.items()
     }
-    vae = AutoencoderKLLTX2Video(
-        latent_channels=4,
-        block_out_channels=(8,),
-        decoder_block_out_channels=(8,),
-        layers_per_block=(1,),
-        decoder_layers_per_block=(1, 1),
-        spatio_temporal_scaling=(True,),
-        decoder_spatio_temporal_scaling=(True,),
-        decoder_inject_noise=(False, False),
-        downsample_type=("spatial",),
-        upsample_residual=(False,),
-        upsample_factor=(1,),
-        patch_size=1,
-        decoder_causal=False,
-    )
-    vae.use_framewise_encoding = vae.use_framewise_decoding = False
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(),
-        "vae": vae,
+        "vae": ltx2_vae(),
         "audio_vae": AutoencoderKLLTX2Audio(
             base_channels=4,
             ch_mult=(1,),
