@@ -8,6 +8,7 @@ pipelines write into theirs between the steps.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,6 +46,22 @@ class _Entry:
     shift: Tensor | None = None  # what the pipeline added to the result, if anything
 
 
+class _HandedOut:
+    """A tensor that somebody else has now, and may change."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = weakref.ref(tensor)
+        self._version = None if tensor.is_inference() else tensor._version
+
+    def is_still(self, tensor: Tensor) -> bool:
+        """Whether that is the same tensor, and known not to have been written into."""
+        return (
+            tensor is self._tensor()
+            and self._version is not None
+            and tensor._version == self._version
+        )
+
+
 class Tape:
     """The steps to be taken again, from the earliest forecast that still stands."""
 
@@ -52,6 +69,7 @@ class Tape:
         self._entries: list[_Entry] = []
         self._start: tuple[Any, Tensor] | None = None
         self._result: Tensor | None = None
+        self._handed_out: _HandedOut | None = None
 
     def awaits(self, mask: list[bool]) -> bool:
         """Whether a sample in `mask` has forecasts on the tape."""
@@ -63,7 +81,7 @@ class Tape:
 
     def arrive(self, sample: Tensor) -> None:
         """Notes what the pipeline did to the last result before it came back as `sample`."""
-        if self._entries:
+        if self._entries and not (self._handed_out and self._handed_out.is_still(sample)):
             assert self._result is not None
             self._entries[-1].shift = sample - self._result
 
@@ -79,7 +97,8 @@ class Tape:
             self._start = (step.state(), sample.clone())
         self._entries.append(_Entry(index, step, output, pending))
         result = step.run(output, sample)
-        self._result = result.clone()
+        self._result = result.clone()  # some pipelines write into what they are given
+        self._handed_out = _HandedOut(result)
         return result
 
     def replay(
