@@ -18,6 +18,7 @@ from tiny_pipelines import (
     flux_sd3,
     image_transformers,
     modular,
+    molecules,
     qwen_and_kin,
     sdxl,
     stable_diffusion,
@@ -65,6 +66,7 @@ FAMILIES = (
     video,
     video_transformers,
     audio,
+    molecules,
     modular,
 )
 

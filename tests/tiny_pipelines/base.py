@@ -58,6 +58,7 @@ _PER_SAMPLE = (
     "class_labels",
     "image_embeds",
     "image",
+    "padding_mask",
 )
 
 
@@ -76,14 +77,15 @@ def single(inputs: dict[str, Any], index: int) -> dict[str, Any]:
     ``run(pipe, inputs, seed=seed)`` is.
     """
     batch = batch_size(inputs)
-    alone = {
-        name: value[index : index + 1]
-        for name, value in inputs.items()
-        if isinstance(value, list | torch.Tensor) and len(value) == batch
-    }
-    if "batch_size" in inputs:
-        alone["batch_size"] = 1
-    return inputs | alone
+
+    def of_sample(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: of_sample(item) for name, item in value.items()}
+        per_sample = isinstance(value, list | torch.Tensor) and len(value) == batch
+        return value[index : index + 1] if per_sample else value
+
+    alone = of_sample(inputs)
+    return alone | {"batch_size": 1} if "batch_size" in inputs else alone
 
 
 def run(

@@ -19,6 +19,7 @@ from diffusers import (
     AutoencoderKLMochi,
     ChronoEditTransformer3DModel,
     ClassifierFreeGuidance,
+    Cosmos3OmniTransformer,
     DiffusionPipeline,
     EasyAnimateTransformer3DModel,
     EDMEulerScheduler,
@@ -26,7 +27,12 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     HeliosScheduler,
     HeliosTransformer3DModel,
+    Kandinsky6SRTransformer3DModel,
+    Kandinsky6SRVAE,
+    Kandinsky6Transformer3DModel,
     LatteTransformer3DModel,
+    MMAudioVAE,
+    MMAudioVocoder,
     MochiTransformer3DModel,
     ModelMixin,
     MotifVideoTransformer3DModel,
@@ -224,15 +230,19 @@ def easyanimate_inpaint_inputs(batch: int) -> dict[str, Any]:
     return easyanimate_inputs(batch) | {"video": clips(batch), "mask_video": mask}
 
 
-def kandinsky5_video(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
-    vae = AutoencoderKLHunyuanVideo(
+def tiny_hunyuan_vae() -> AutoencoderKLHunyuanVideo:
+    """A video VAE: 8 times smaller in space, 4 times in time."""
+    return AutoencoderKLHunyuanVideo(
         latent_channels=4,
         block_out_channels=(8,) * 4,
         layers_per_block=1,
         norm_num_groups=2,
         mid_block_add_attention=False,
     )
-    return kandinsky5(kind, vae, visual_cond=True)
+
+
+def kandinsky5_video(kind: type[DiffusionPipeline]) -> DiffusionPipeline:
+    return kandinsky5(kind, tiny_hunyuan_vae(), visual_cond=True)
 
 
 def kandinsky5_video_inputs(batch: int) -> dict[str, Any]:
@@ -484,6 +494,127 @@ def motif_image_inputs(batch: int) -> dict[str, Any]:
     return motif_inputs(batch) | {"image": photographs(1)[0]}
 
 
+def cosmos3() -> DiffusionPipeline:
+    """One transformer for text and video: it takes a prompt's tokens as they are."""
+    tokenizer = qwen_tokenizer()
+    return diffusers.Cosmos3OmniPipeline(
+        transformer=Cosmos3OmniTransformer(
+            head_dim=16,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            latent_channel=16,
+            patch_latent_dim=64,
+            num_attention_heads=2,
+            num_hidden_layers=2,
+            num_key_value_heads=2,
+            rope_axes_dim=(4, 2, 2),
+            vocab_size=len(tokenizer),
+        ),
+        text_tokenizer=tokenizer,
+        vae=tiny_wan_vae(),
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+        enable_safety_checker=False,
+    )
+
+
+def cosmos3_inputs(batch: int) -> dict[str, Any]:
+    """Of several prompts it takes the first."""
+    return video_inputs(1)
+
+
+def kandinsky6_upscaler() -> DiffusionPipeline:
+    """Its autoencoder halves height, width and time; a tile is one block of its attention."""
+    widths = (8, 16)
+    return diffusers.Kandinsky6SRPipeline(
+        transformer=Kandinsky6SRTransformer3DModel(
+            in_visual_dim=4,
+            out_visual_dim=4,
+            time_dim=16,
+            model_dim=32,
+            ff_dim=32,
+            num_visual_blocks=1,
+            axes_dims=(4, 6, 6),
+            tile_sizes=((SIZE // 2, SIZE // 2),),
+        ),
+        vae=Kandinsky6SRVAE(
+            latent_channels=4,
+            encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths,
+            layers_per_block=1,
+            temporal_compression_ratio=2,
+            temporal_compression_start_level=0,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+
+
+def kandinsky6_upscaler_inputs(batch: int) -> dict[str, Any]:
+    """A film two tiles wide, which are made one after the other."""
+    film = clips(1)[:, :, :3].transpose(1, 2)
+    return {"video": film[..., : SIZE // 4, : SIZE // 2 - 2], "resolution_scale": 2}
+
+
+def kandinsky6_inputs(batch: int) -> dict[str, Any]:
+    """With what its encoders make of prompts: its template for them is a thousand bytes long."""
+    inputs = video_inputs(batch)
+    del inputs["prompt"], inputs["negative_prompt"]
+    for seed, sign in enumerate(("", "negative_")):
+        generator = torch.Generator().manual_seed(seed)
+        inputs[f"{sign}prompt_embeds"] = torch.randn(batch, 8, WIDTH, generator=generator)
+        inputs[f"{sign}pooled_prompt_embeds"] = torch.randn(batch, WIDTH, generator=generator)
+    return inputs
+
+
+def kandinsky6() -> DiffusionPipeline:
+    """Video with its sound."""
+    return diffusers.Kandinsky6TI2VAPipeline(
+        transformer=Kandinsky6Transformer3DModel(
+            in_visual_dim=4,
+            out_visual_dim=4,
+            in_text_dim=WIDTH,
+            in_text_dim2=WIDTH,
+            time_dim=16,
+            model_dim=32,
+            ff_dim=32,
+            num_text_blocks=1,
+            num_visual_blocks=2,
+            axes_dims=(4, 6, 6),
+            in_audio_dim=4,
+            out_audio_dim=4,
+            text_token_padding=True,
+            ca_rope=True,
+            cross_gates=True,
+            fix_modulation=True,
+        ),
+        vae=tiny_hunyuan_vae(),
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
+        audio_vae=MMAudioVAE(
+            mel_bins=8,
+            latent_channels=4,
+            hidden_channels=8,
+            channel_multipliers=(1, 1),
+            layers_per_block=1,
+            sample_rate=1024,
+            n_fft=64,
+            hop_length=16,
+        ),
+        vocoder=MMAudioVocoder(
+            num_mels=8,
+            upsample_initial_channel=16,
+            upsample_rates=(4, 4),
+            upsample_kernel_sizes=(8, 8),
+            resblock_kernel_sizes=(3,),
+            resblock_dilation_sizes=((1, 3),),
+        ),
+    )
+
+
 def sana_wm() -> DiffusionPipeline:
     return diffusers.SanaWMPipeline(
         tokenizer=qwen_tokenizer(),
@@ -620,7 +751,25 @@ PIPELINES: list[TinyPipeline] = [
         short_prompts(motif_image_inputs),
         batches=False,  # it takes one picture, which it does not repeat for several prompts
     ),
-    _entry(diffusers.SanaWMPipeline, sana_wm, sana_wm_inputs, batches=False),
+    _entry(
+        diffusers.Cosmos3OmniPipeline,
+        cosmos3,
+        cosmos3_inputs,
+        batches=False,
+    ),
+    _entry(diffusers.Kandinsky6TI2VAPipeline, kandinsky6, kandinsky6_inputs),
+    _entry(
+        diffusers.Kandinsky6SRPipeline,
+        kandinsky6_upscaler,
+        kandinsky6_upscaler_inputs,
+        batches=False,  # it makes one film after the other
+    ),
+    _entry(
+        diffusers.SanaWMPipeline,
+        sana_wm,
+        sana_wm_inputs,
+        batches=False,  # it takes one picture and one prompt
+    ),
 ]
 
 NOT_BUILT = {
