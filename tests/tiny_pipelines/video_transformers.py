@@ -37,6 +37,7 @@ from diffusers import (
     ModelMixin,
     MotifVideoTransformer3DModel,
     SanaVideoTransformer3DModel,
+    SanaWMLTX2RefinerTransformer3DModel,
     SanaWMTransformer3DModel,
     UniPCMultistepScheduler,
 )
@@ -70,7 +71,7 @@ from tiny_pipelines.parts import (
     tiny_wan_transformer,
     tiny_wan_vae,
 )
-from tiny_pipelines.wan_and_kin import ltx2_vae
+from tiny_pipelines.wan_and_kin import ltx2_parts, ltx2_vae
 
 
 def video_inputs(batch: int, frames: int = 9, size: int = 2 * SIZE) -> dict[str, Any]:
@@ -650,6 +651,43 @@ def sana_wm_inputs(batch: int) -> dict[str, Any]:
     }
 
 
+def sana_wm_refiner() -> DiffusionPipeline:
+    parts = ltx2_parts()
+    names = ("connectors", "tokenizer", "text_encoder", "scheduler", "vae")
+    return diffusers.SanaWMLTX2Refiner(
+        transformer=SanaWMLTX2RefinerTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            cross_attention_dim=32,
+            audio_in_channels=4,
+            audio_out_channels=4,
+            audio_num_attention_heads=2,
+            audio_attention_head_dim=4,
+            audio_cross_attention_dim=8,
+            num_layers=2,
+            caption_channels=WIDTH,
+            vae_scale_factors=(2, 2, 2),
+            rope_type="split",
+        ),
+        text_max_sequence_length=T5_LENGTH,
+        **{name: parts[name] for name in names},
+    )
+
+
+def sana_wm_refiner_inputs(batch: int) -> dict[str, Any]:
+    """The latents of five frames: the first stays, the others are refined in two blocks."""
+    return {
+        "sana_latent": torch.randn(1, 4, 5, 8, 8, generator=torch.Generator().manual_seed(0)),
+        "prompt": even_prompts(1)[0],
+        "fps": 8.0,
+        "block_size": 2,
+        "sigmas": (0.9, 0.8, 0.65, 0.5, 0.3, 0.15, 0.0),
+        "output_type": "latent",
+    }
+
+
 def _entry(
     kind: type[DiffusionPipeline],
     build: Callable[[], DiffusionPipeline],
@@ -769,6 +807,13 @@ PIPELINES: list[TinyPipeline] = [
         sana_wm,
         sana_wm_inputs,
         batches=False,  # it takes one picture and one prompt
+    ),
+    _entry(
+        diffusers.SanaWMLTX2Refiner,
+        sana_wm_refiner,
+        sana_wm_refiner_inputs,
+        batches=False,  # it takes one prompt
+        strict=False,  # between two blocks it is called to fill its cache
     ),
 ]
 
