@@ -51,6 +51,15 @@ def test_a_target_is_reached_on_the_samples_held_out_and_on_others() -> None:
     assert fmean(others) >= 49
 
 
+def test_no_sample_falls_below_the_worst_that_is_asked_for() -> None:
+    profile = calibrate(worst_psnr=30)
+    assert profile.evidence.psnr_worst >= 30
+    assert str(profile.goal) == "a PSNR of 30 dB for every sample"
+    others = unseen(ToyPipeline(), profile, [{"prompt": word} for word in ("owl", "a big castle")])
+    assert others[0] >= 30
+    assert calibrate(worst_psnr=45).tolerance < profile.tolerance
+
+
 def test_a_higher_target_is_no_looser() -> None:
     tight, loose = (calibrate(target_psnr=target) for target in (50, 40))
     assert tight.tolerance < loose.tolerance
@@ -146,7 +155,7 @@ def test_the_setting_comes_back_after_an_error_and_a_plain_pipeline_stays_plain(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "give one of target_psnr, target_ssim and budget_nfe"),
+        ({}, "give one of target_psnr, target_ssim, worst_psnr and budget_nfe"),
         ({"target_psnr": 35, "budget_nfe": 20}, "give one of"),
         ({"target_psnr": 0}, "between 0 and 100 dB, such as 35, not 0"),
         ({"target_psnr": float("nan")}, "between 0 and 100"),

@@ -100,7 +100,10 @@ def without(name: str) -> str:
         (without("tolerance"), "the profile lacks tolerance"),
         (changed(colour="red"), "the profile has unknown colour"),
         (changed(goal=35), "goal must be a JSON object, not 35"),
-        (changed(goal={"kind": "beauty", "value": 1}), "goal.kind must be one of psnr, ssim, nfe"),
+        (
+            changed(goal={"kind": "beauty", "value": 1}),
+            "goal.kind must be one of psnr, ssim, worst, nfe",
+        ),
         (changed(goal={"kind": "psnr", "value": "high"}), "goal.value must be a finite number"),
         (changed(evidence={"nfe": 1}), "evidence lacks fitting, held_out"),
         (changed(evidence=asdict(EVIDENCE) | {"nfe": -1}), "evidence.nfe must be a finite number"),

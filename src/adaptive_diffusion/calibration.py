@@ -58,6 +58,7 @@ def calibrate(
     *,
     target_psnr: float | None = None,
     target_ssim: float | None = None,
+    worst_psnr: float | None = None,
     budget_nfe: float | None = None,
     seed: int = 0,
     notify: Callable[[str], None] | None = None,
@@ -73,6 +74,8 @@ def calibrate(
         target_psnr: mean PSNR to the full run to be reached, in dB; the worst tenth of the samples
             may be 3 dB below. Videos count with the mean over their frames.
         target_ssim: mean SSIM to be reached; the worst tenth may be twice as far from 1.
+        worst_psnr: PSNR to the full run, in dB, that no sample is to fall below. More samples make
+            that surer, and faster: 64 or more. It is found on samples, and can't be guaranteed.
         budget_nfe: mean number of denoiser evaluations to be kept; the tightest tolerance that
             keeps it is found.
         seed: of the first sample; the next has the next. Samples are run one at a time.
@@ -85,7 +88,7 @@ def calibrate(
             reaches the goal.
         UnsupportedPipelineError: if the pipeline can't be accelerated.
     """
-    goal = choose_goal(target_psnr, target_ssim, budget_nfe)
+    goal = choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
     check_pipeline(pipe)
     samples = _samples(prompts, seed)
     with _plain(pipe):
@@ -121,6 +124,7 @@ class _Sample:
 def choose_goal(
     target_psnr: float | None = None,
     target_ssim: float | None = None,
+    worst_psnr: float | None = None,
     budget_nfe: float | None = None,
 ) -> Goal:
     """The goal that `calibrate` is asked for.
@@ -128,14 +132,15 @@ def choose_goal(
     Raises:
         CalibrationError: unless exactly one is given, within its range.
     """
-    given = {"psnr": target_psnr, "ssim": target_ssim, "nfe": budget_nfe}
+    given = {"psnr": target_psnr, "ssim": target_ssim, "worst": worst_psnr, "nfe": budget_nfe}
     goals = [(kind, value) for kind, value in given.items() if value is not None]
     if len(goals) != 1:
-        raise CalibrationError("give one of target_psnr, target_ssim and budget_nfe")
+        raise CalibrationError("give one of target_psnr, target_ssim, worst_psnr and budget_nfe")
     ((kind, value),) = goals
     low, high, example = {
         "psnr": (0, _IDENTICAL, "target_psnr must be between 0 and 100 dB, such as 35"),
         "ssim": (0, 1, "target_ssim must be between 0 and 1, such as 0.95"),
+        "worst": (0, _IDENTICAL, "worst_psnr must be between 0 and 100 dB, such as 30"),
         "nfe": (0, math.inf, "budget_nfe must be a number of evaluations, such as 20"),
     }[kind]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
@@ -277,11 +282,12 @@ def _reaching(
 ) -> int:
     """The loosest rung that reaches the target on both halves."""
     count = len(fitting) + len(held_out)
-    lowest = _decibels(goal.kind, goal.value) - _WORST_TENTH_BELOW + _SAFETY / math.sqrt(count)
+    may_fall = 0.0 if goal.kind == "worst" else _WORST_TENTH_BELOW
+    lowest = _decibels(goal.kind, goal.value) - may_fall + _SAFETY / math.sqrt(count)
 
     def misses(rung: int, samples: Sequence[_Sample]) -> bool:
         values = _fidelities(goal.kind, runs.at(rung, samples))
-        tail = _decibels(goal.kind, _worst_tenth(values))
+        tail = _decibels(goal.kind, _tail(goal.kind, values))
         # written so that a value that is not a number means: missed
         return not (fmean(values) >= goal.value and tail >= lowest)
 
@@ -290,11 +296,12 @@ def _reaching(
         if not misses(rung, fitting) and not misses(rung, held_out):
             return rung
     values = _fidelities(goal.kind, runs.at(0, [*fitting, *held_out]))
-    needed = lowest if goal.kind == "psnr" else 1 - 10 ** (-lowest / 10)
+    needed = 1 - 10 ** (-lowest / 10) if goal.kind == "ssim" else lowest
     raise CalibrationError(
         f"{goal} is not reached: at the tightest tolerance, {_LADDER[0]:g}, the mean is "
-        f"{fmean(values):.4g} and the worst tenth {_worst_tenth(values):.4g}, where {count} "
-        f"samples need {needed:.4g}: ask for less, or give more samples or steps"
+        f"{fmean(values):.4g} and the {'worst' if goal.kind == 'worst' else 'worst tenth'} "
+        f"{_tail(goal.kind, values):.4g}, where {count} samples need {needed:.4g}: ask for less, "
+        "or give more samples or steps"
     )
 
 
@@ -319,7 +326,12 @@ def _within_budget(
 
 
 def _fidelities(kind: str, outcomes: Sequence[_Outcome]) -> list[float]:
-    return [getattr(outcome, kind) for outcome in outcomes]
+    return [getattr(outcome, "ssim" if kind == "ssim" else "psnr") for outcome in outcomes]
+
+
+def _tail(kind: str, values: Sequence[float]) -> float:
+    """What a goal is the hardest for: the worst sample, or the worst tenth of them."""
+    return min(values) if kind == "worst" else _worst_tenth(values)
 
 
 def _worst_tenth(values: Sequence[float]) -> float:
@@ -328,7 +340,7 @@ def _worst_tenth(values: Sequence[float]) -> float:
 
 
 def _decibels(kind: str, value: float) -> float:
-    if kind == "psnr":
+    if kind != "ssim":
         return value
     return _IDENTICAL if value >= 1 else -10 * math.log10(1 - value)
 

@@ -20,7 +20,12 @@ from adaptive_diffusion.errors import ProfileError
 
 __all__ = ["Evidence", "Goal", "Profile", "describe_model", "describe_scheduler"]
 
-_UNITS = {"psnr": "a PSNR of {:g} dB", "ssim": "an SSIM of {:g}", "nfe": "{:g} evaluations"}
+_UNITS = {
+    "psnr": "a PSNR of {:g} dB",
+    "ssim": "an SSIM of {:g}",
+    "worst": "a PSNR of {:g} dB for every sample",
+    "nfe": "{:g} evaluations",
+}
 _SOLVER_SETTINGS = ("prediction_type", "algorithm_type")
 
 
@@ -29,8 +34,8 @@ class Goal:
     """What a tolerance was sought for.
 
     Attributes:
-        kind: "psnr" (in dB) or "ssim" for a fidelity to be reached, "nfe" for a mean number of
-            denoiser evaluations to be kept.
+        kind: "psnr" (in dB) or "ssim" for a mean fidelity to be reached, "worst" for a PSNR that no
+            sample is to fall below, "nfe" for a mean number of denoiser evaluations to be kept.
         value: how much of it.
     """
 

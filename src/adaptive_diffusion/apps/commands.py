@@ -388,6 +388,9 @@ def calibrate(
     target_ssim: Annotated[
         float | None, typer.Option(help="Mean SSIM to be reached, such as 0.95.")
     ] = None,
+    worst_psnr: Annotated[
+        float | None, typer.Option(help="PSNR that no picture is to fall below, in dB, such as 30.")
+    ] = None,
     budget_nfe: Annotated[
         float | None, typer.Option(help="Mean number of denoiser evaluations to be kept.")
     ] = None,
@@ -411,7 +414,7 @@ def calibrate(
     from adaptive_diffusion.calibration import calibrate as run_calibration
     from adaptive_diffusion.calibration import choose_goal
 
-    choose_goal(target_psnr, target_ssim, budget_nfe)
+    choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
     width_height = parse_size(size)
     settings = Settings(steps, _guidance(guidance, model), width_height)
     wanted = read_prompts(prompts or [], prompts_file)
@@ -430,6 +433,7 @@ def calibrate(
             [sample.prompt or "" for sample in samples] if sampler.is_conditional else len(samples),
             target_psnr=target_psnr,
             target_ssim=target_ssim,
+            worst_psnr=worst_psnr,
             budget_nfe=budget_nfe,
             seed=seed,
             notify=status.update,
