@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import MagicMock
 
 import diffusers
 import torch
@@ -37,6 +38,7 @@ from diffusers import (
     LuminaNextDiT2DModel,
     ModelMixin,
     NucleusMoEImageTransformer2DModel,
+    OmniGenTransformer2DModel,
     PRXTransformer2DModel,
     SanaControlNetModel,
     SanaTransformer2DModel,
@@ -44,6 +46,7 @@ from diffusers import (
 )
 from diffusers.guiders import AdaptiveProjectedMixGuidance
 from diffusers.models.unets.unet_dreamlite import DreamLiteUNetModel
+from diffusers.pipelines.omnigen import pipeline_omnigen, processor_omnigen
 from transformers import (
     BertConfig,
     BertModel,
@@ -234,6 +237,34 @@ def lumina2_inputs(batch: int) -> dict[str, Any]:
 def lumina2_truncated_inputs(batch: int) -> dict[str, Any]:
     """In the last third of the steps guidance ends, and with it the second call."""
     return lumina2_inputs(batch) | {"cfg_trunc_ratio": 0.7}
+
+
+def omnigen() -> DiffusionPipeline:
+    """Torchvision makes its transform of pictures, which prompts never call: hollow here."""
+    processor_omnigen.transforms = MagicMock()
+    pipeline_omnigen.OmniGenMultiModalProcessor = processor_omnigen.OmniGenMultiModalProcessor
+    tokenizer = qwen_tokenizer()
+    return diffusers.OmniGenPipeline(
+        transformer=OmniGenTransformer2DModel(
+            hidden_size=32,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            num_layers=1,
+            pad_token_id=0,
+            vocab_size=len(tokenizer),
+            pos_embed_max_size=SIZE // 2,
+            time_step_dim=32,
+            rope_scaling={"short_factor": [1.0] * 8, "long_factor": [1.0] * 8},
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(invert_sigmas=True, num_train_timesteps=1),
+        vae=tiny_vae(widths=(8,) * 4),
+        tokenizer=tokenizer,
+    )
+
+
+def omnigen_inputs(batch: int) -> dict[str, Any]:
+    return larger_inputs(batch) | {"prompt": even_prompts(batch)}
 
 
 HUNYUAN_DIT_SHAPE: dict[str, Any] = {
@@ -1016,13 +1047,10 @@ PIPELINES: list[TinyPipeline] = [
         )
     ),
     _entry(diffusers.Cosmos2TextToImagePipeline, cosmos2_text2image, cosmos2_inputs),
+    _entry(diffusers.OmniGenPipeline, omnigen, omnigen_inputs),
 ]
 
 REFUSED = {
     "DiffusionGemmaPipeline": "discrete tokens",
     "LLaDA2Pipeline": "discrete tokens",
-}
-
-NOT_BUILT = {
-    "OmniGenPipeline": "needs torchvision",
 }

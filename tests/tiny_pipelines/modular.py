@@ -266,13 +266,13 @@ REFUSED = {"EchoModularPipeline": "no scheduler"}
 
 NOT_BUILT = {
     "AnimaModularPipeline": "its text conditioner has no tiny build yet",
-    "Cosmos3DistilledModularPipeline": "its transformer has no tiny build yet",
-    "Cosmos3OmniModularPipeline": "its transformer has no tiny build yet",
+    "Cosmos3DistilledModularPipeline": "its blocks have no tiny build yet",
+    "Cosmos3OmniModularPipeline": "its blocks have no tiny build yet",
     "Flux3DistilledModularPipeline": "its transformer has no tiny build yet",
     "Flux3ModularPipeline": "its transformer has no tiny build yet",
-    "HeliosModularPipeline": "its transformer has no tiny build yet",
-    "HeliosPyramidDistilledModularPipeline": "its transformer has no tiny build yet",
-    "HeliosPyramidModularPipeline": "its transformer has no tiny build yet",
+    "HeliosModularPipeline": "its blocks have no tiny build yet",
+    "HeliosPyramidDistilledModularPipeline": "its blocks have no tiny build yet",
+    "HeliosPyramidModularPipeline": "its blocks have no tiny build yet",
     "LTX25ModularPipeline": "its diffusion decoder has no tiny build yet",
     "MiniMaxH3ModularPipeline": "its transformer and autoencoders have no tiny build yet",
     "MiniMaxMusic3ModularPipeline": "its transformer and decoders have no tiny build yet",
