@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
+from adaptive_diffusion.apps.bar import Bar
 from adaptive_diffusion.apps.comparison import Comparison, Result
 
 __all__ = [
@@ -29,29 +29,14 @@ _BESIDE = 25  # characters beside label and timeline: the counts, and air
 _FEWEST_CELLS = 10
 
 
-class StepProgress:
+class StepProgress(Bar):
     """A progress bar whose cells are the steps: full where computed, light where skipped."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"), _Timeline(console.width), _Counts(), console=console
+        timeline = _Timeline(console.width)
+        super().__init__(
+            Progress(TextColumn("{task.description}"), timeline, _Counts(), console=console)
         )
-
-    def __enter__(self) -> StepProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._progress.stop()
-        else:  # an error is one line: no bar is left behind
-            self._progress.live.transient = True
-            self._progress.live.stop()
 
     def follow(self, label: str, steps: int) -> StepCallback:
         """Begins a line; what is returned is to be called with the mask so far, after each step."""

@@ -20,6 +20,7 @@ __all__ = [
     "load_pipeline",
     "locate",
     "make_scheduler",
+    "takes",
 ]
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -201,7 +202,7 @@ def make_scheduler(pipe: Any, name: str) -> Any:
             f"{', '.join(fitting)}"
         )
     scheduler_class = getattr(diffusers, class_name)
-    if _passes_eta(pipe) and not _takes(scheduler_class.step, "eta"):
+    if _passes_eta(pipe) and not takes(scheduler_class.step, "eta"):
         raise ValueError(f"{type(pipe).__name__} works with the scheduler ddim only, not {name!r}")
     options = settings | _shift(present, scheduler_class)
     scheduler = scheduler_class.from_config(present.config, **options)
@@ -216,9 +217,9 @@ def _check_fit(pipe: Any, present: Any, scheduler: Any, name: str) -> None:
     scales_noise = "init_noise_sigma" in source or "add_noise" in source
     if getattr(scheduler, "init_noise_sigma", 1.0) != 1.0 and not scales_noise:
         reason = "the pipeline does not scale its noise for it"
-    elif not all(_takes(scheduler.set_timesteps, each) for each in _own_levels(source)):
+    elif not all(takes(scheduler.set_timesteps, each) for each in _own_levels(source)):
         reason = "the pipeline gives noise levels of its own, which it can't take"
-    elif present.config.get("snr_shift_scale", 1.0) != 1.0 and not _takes(
+    elif present.config.get("snr_shift_scale", 1.0) != 1.0 and not takes(
         type(scheduler), "snr_shift_scale"
     ):
         reason = "the model's noise schedule is shifted, which it can't do"
@@ -239,7 +240,7 @@ def _shift(present: Any, scheduler_class: type) -> dict[str, float]:
     if shift is None or not _is_flow(present):
         return {}
     names = ("shift", "flow_shift")
-    return {name: shift for name in names if _takes(scheduler_class, name)}
+    return {name: shift for name in names if takes(scheduler_class, name)}
 
 
 def _is_flow(scheduler: Any) -> bool:
@@ -250,10 +251,11 @@ def _is_flow(scheduler: Any) -> bool:
 def _passes_eta(pipe: Any) -> bool:
     """Whether the pipeline gives its scheduler a DDIM's η without asking if it takes one."""
     asks = "accepts_eta" in inspect.getsource(type(pipe).__call__)
-    return _takes(type(pipe).__call__, "eta") and not (
+    return takes(type(pipe).__call__, "eta") and not (
         asks or hasattr(pipe, "prepare_extra_step_kwargs")
     )
 
 
-def _takes(function: Any, parameter: str) -> bool:
+def takes(function: Any, parameter: str) -> bool:
+    """Whether a function, or a class, has a parameter of that name."""
     return parameter in inspect.signature(function).parameters

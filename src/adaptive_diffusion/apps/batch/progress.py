@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,6 +12,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from adaptive_diffusion.apps.bar import Bar
 from adaptive_diffusion.apps.batch.maker import Outcome
 
 __all__ = ["BatchProgress"]
@@ -21,7 +20,7 @@ __all__ = ["BatchProgress"]
 _WINDOW = 3600  # seconds that the speed is averaged over: a call may take minutes
 
 
-class BatchProgress:
+class BatchProgress(Bar):
     """A bar over the steps of the pictures to be made: more steps, more time.
 
     Args:
@@ -32,7 +31,7 @@ class BatchProgress:
     def __init__(self, console: Console, pictures: int, steps: int) -> None:
         self._pictures = pictures
         self._done = self._failed = 0
-        self._bar = Progress(
+        progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
@@ -42,29 +41,14 @@ class BatchProgress:
             console=console,
             speed_estimate_period=_WINDOW,
         )
-        self._task = self._bar.add_task(self._text, total=steps)
-
-    def __enter__(self) -> BatchProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._bar.stop()
-        else:  # an error is one line: no bar is left behind
-            self._bar.live.transient = True
-            self._bar.live.stop()
+        super().__init__(progress)
+        self._task = progress.add_task(self._text, total=steps)
 
     def advance(self, outcome: Outcome) -> None:
         """One more is made, or failed."""
         self._done += 1
         self._failed += outcome.error is not None
-        self._bar.update(self._task, advance=outcome.steps, description=self._text)
+        self._progress.update(self._task, advance=outcome.steps, description=self._text)
 
     @property
     def _text(self) -> str:

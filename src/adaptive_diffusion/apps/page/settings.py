@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.loading import SCHEDULERS
+from adaptive_diffusion.apps.loading import SCHEDULERS, takes
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.miniatures import GUIDANCE
 from adaptive_diffusion.policies import ErrorControlled
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
-__all__ = ["Asked", "Controls", "takes"]
+__all__ = ["Asked", "Controls"]
 
 _OWN_SCHEDULER = "the model's own"
 _OWN_TOLERANCE = "as set below"
@@ -48,14 +47,9 @@ class Asked:
 
     def sampler(self, pipe: Any, **arguments: Any) -> Sampler:
         """The pipeline with these settings, as far as it takes them."""
-        guidance = self.guidance if takes(pipe, "guidance_scale") else None
+        guidance = self.guidance if takes(type(pipe).__call__, "guidance_scale") else None
         settings = Settings(self.steps, guidance, arguments=arguments)
         return Sampler(pipe, settings, videos=True)
-
-
-def takes(pipe: Any, parameter: str) -> bool:
-    """Whether the pipeline's call has such a parameter."""
-    return parameter in inspect.signature(type(pipe).__call__).parameters
 
 
 class Controls:

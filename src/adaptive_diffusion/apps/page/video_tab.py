@@ -12,12 +12,13 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from adaptive_diffusion.apps.loading import takes
 from adaptive_diffusion.apps.page.drawing import fidelity, pixels, status
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Newest
 from adaptive_diffusion.apps.page.race import Run, View, race
 from adaptive_diffusion.apps.page.running import cancels, runs
-from adaptive_diffusion.apps.page.settings import Controls, takes
+from adaptive_diffusion.apps.page.settings import Controls
 from adaptive_diffusion.apps.page.sides import SHOWN
 
 __all__ = ["video_tab"]
@@ -45,7 +46,7 @@ def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
     ) -> Iterator[tuple[Any, ...]]:
         asked = controls.read(*values)
         pipes = asked.pipeline(models), asked.pipeline(models)
-        if not takes(pipes[0], "num_frames"):
+        if not takes(type(pipes[0]).__call__, "num_frames"):
             raise ValueError(
                 f"{asked.model} makes no videos: start the page with one that does, "
                 "adaptive-diffusion ui --model FOLDER_OR_HUB_ID"
