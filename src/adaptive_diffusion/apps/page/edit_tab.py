@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -69,9 +70,8 @@ def edit_tab(models: Models, newest: Newest, controls: Controls, generated: gr.I
         asked = controls.read(*values)
         if drawn is None or drawn.get("background") is None:
             raise ValueError("no picture yet: upload one, or draw on an empty canvas")
-        edits = [_edit(models, asked, drawn, prompt, way, strength) for _ in range(2)]
-        (full, samples), (fast, _) = edits
-        yield from sides.watch((full, fast), samples, asked.policy, cancelled)
+        make, sample = _edit(models, asked, drawn, prompt, way, strength)
+        yield from sides.watch((make(), make()), [sample], asked.policy, cancelled)
 
     runs(
         newest,
@@ -87,26 +87,29 @@ def edit_tab(models: Models, newest: Newest, controls: Controls, generated: gr.I
 
 def _edit(
     models: Models, asked: Asked, drawn: dict[str, Any], prompt: str, way: str, strength: float
-) -> tuple[Sampler, list[Sample]]:
-    """A pipeline that does what the strokes mean, and the picture to be made."""
+) -> tuple[Callable[[], Sampler], Sample]:
+    """What makes a pipeline that does what the strokes mean, and the picture to be made."""
+
+    def make(edit: str, **arguments: Any) -> Sampler:
+        return asked.sampler(asked.editor(models, edit), strength=strength, **arguments)
+
     pipe = asked.pipeline(models)
     size = _size(drawn["background"].size, pipe)
     if way == _REDRAW:
         composite = drawn["composite"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        sampler = asked.sampler(asked.editor(models, REDRAWING), strength=strength)
-        return sampler, [Sample(prompt, asked.seed, {"image": composite})]
+        return partial(make, REDRAWING), Sample(prompt, asked.seed, {"image": composite})
     picture = drawn["background"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
     mask = _brushed(drawn).resize(size, Image.Resampling.NEAREST)
     if not mask.getbbox():
         raise ValueError("nothing is brushed yet: paint over what is to change")
     if takes_masks(pipe):
-        sampler = asked.sampler(asked.editor(models, INPAINTING), strength=strength)
-        return sampler, [Sample(prompt, asked.seed, {"image": picture, "mask_image": mask})]
-    keep = KeepOutside(picture, mask, asked.seed)
-    sampler = asked.sampler(
-        asked.editor(models, REDRAWING), strength=strength, callback_on_step_end=keep
-    )
-    return sampler, [Sample(prompt, asked.seed, {"image": picture})]
+        pictures = {"image": picture, "mask_image": mask}
+        return partial(make, INPAINTING), Sample(prompt, asked.seed, pictures)
+
+    def make_keeping() -> Sampler:
+        return make(REDRAWING, callback_on_step_end=KeepOutside(picture, mask, asked.seed))
+
+    return make_keeping, Sample(prompt, asked.seed, {"image": picture})
 
 
 def _brushed(drawn: dict[str, Any]) -> Image.Image:
