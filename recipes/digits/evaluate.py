@@ -3,7 +3,7 @@
 A support-vector classifier trained on the real digits judges 500 samples: are they confidently
 one digit, and do all ten occur?  Confidence on held-out real digits is the yardstick::
 
-    python recipes/digits/evaluate.py
+    python -m recipes.digits.evaluate
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The data are scikit-learn's bundled digits, so nothing is downloaded.  One command goes from data
 to weights::
 
-    python recipes/digits/train.py
+    python -m recipes.digits.train
 
 The result is an ordinary `DDIMPipeline` folder; `evaluate.py` then checks what it has learned.
 """

@@ -3,7 +3,7 @@
 The check asks for 100 emoji by name and looks up, for each result, the nearest training picture:
 is it the emoji asked for, and is it at least one of the same subcategory?  Run alone::
 
-    python recipes/emoji/evaluate.py
+    python -m recipes.emoji.evaluate
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import SUBSETS, Emoji, fetch, fill, load_emoji, load_images
 from diffusers import DiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
+
+from recipes.emoji.data import SUBSETS, Emoji, fetch, fill, load_emoji, load_images
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/emoji"

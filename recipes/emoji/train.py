@@ -2,7 +2,7 @@
 
 One command goes from data to weights, and goes on where it stopped if it is interrupted::
 
-    python recipes/emoji/train.py
+    python -m recipes.emoji.train
 
 It fetches the pictures, learns a tokenizer, trains the autoencoder, then the denoiser together
 with the text encoder, exporting the averaged weights now and then, and evaluates the result.
@@ -15,22 +15,23 @@ import json
 from pathlib import Path
 
 import torch
-from data import SUBSETS, Emoji, fetch, load_emoji, load_images
 from diffusers import AutoencoderKL
-from evaluate import evaluate
-from export import build_pipeline, export_pipeline
-from tokenizer import train_tokenizer
-from train_denoiser import Settings
-from train_unet import TextToLatent, train_unet
-from train_vae import (
+from transformers import CLIPTokenizer
+
+from recipes.emoji.data import SUBSETS, Emoji, fetch, load_emoji, load_images
+from recipes.emoji.evaluate import evaluate
+from recipes.emoji.tokenizer import train_tokenizer
+from recipes.emoji.train_unet import TextToLatent, build_pipeline, train_unet
+from recipes.emoji.train_vae import (
     build_vae,
     encode_all,
     normalise_latents,
     reconstruction_psnr,
     train_vae,
 )
-from training import count_parameters, plot_curves, seed_everything
-from transformers import CLIPTokenizer
+from recipes.shared.export import export_pipeline
+from recipes.shared.train_denoiser import Settings
+from recipes.shared.training import count_parameters, plot_curves, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/emoji"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
 from torch.nn import functional
-from train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from recipes.shared.train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
 
 TEXT_WIDTH = 160
 
@@ -70,6 +71,22 @@ def build_scheduler() -> DDIMScheduler:
         set_alpha_to_one=False,
         steps_offset=1,
         timestep_spacing="leading",
+    )
+
+
+def build_pipeline(
+    vae: AutoencoderKL, model: TextToLatent, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """The parts as one pipeline, without safety checker: it can draw little but emoji."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=tokenizer,
+        unet=model.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
 
 

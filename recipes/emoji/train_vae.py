@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from data import IMAGE_SIZE
 from diffusers import AutoencoderKL
-from optimizer import build_optimizers, set_learning_rate
 from rich.progress import Progress
 from torch.nn import functional
-from training import (
+
+from recipes.emoji.data import IMAGE_SIZE
+from recipes.shared.optimizer import build_optimizers, set_learning_rate
+from recipes.shared.training import (
     Budget,
     LossCurve,
     ParallelGradients,

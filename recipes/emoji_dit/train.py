@@ -3,7 +3,7 @@
 It draws the emoji of the `emoji` miniature, whose tokenizer and autoencoder it takes over.  One
 command goes from data to weights, and goes on where it stopped if it is interrupted::
 
-    python recipes/emoji_dit/train.py
+    python -m recipes.emoji_dit.train
 
 The denoiser and the text encoder are trained together; the averaged weights are exported now and
 then, and the result is evaluated.
@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from model import ADAMW_NAMES, TextToVelocity, build_pipeline
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "emoji"))
-
-from data import fetch, load_emoji, load_images
-from evaluate import evaluate
-from export import export_pipeline
-from train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
-from train_vae import encode_all
-from training import count_parameters, plot_curves, seed_everything
+from recipes.emoji.data import fetch, load_emoji, load_images
+from recipes.emoji.evaluate import evaluate
+from recipes.emoji.train_vae import encode_all
+from recipes.emoji_dit.model import ADAMW_NAMES, TextToVelocity, build_pipeline
+from recipes.shared.export import export_pipeline
+from recipes.shared.train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
+from recipes.shared.training import count_parameters, plot_curves, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"

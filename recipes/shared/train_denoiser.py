@@ -14,10 +14,12 @@ from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
-from optimizer import build_optimizers, set_learning_rate
 from rich.progress import Progress
 from torch import nn
-from training import (
+from transformers import CLIPTokenizer
+
+from recipes.shared.optimizer import build_optimizers, set_learning_rate
+from recipes.shared.training import (
     Budget,
     LossCurve,
     ParallelGradients,
@@ -25,7 +27,6 @@ from training import (
     load_checkpoint,
     save_checkpoint,
 )
-from transformers import CLIPTokenizer
 
 CHECKPOINT_EVERY = 200
 

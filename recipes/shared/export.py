@@ -7,29 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import nn
-from train_unet import TextToLatent, build_scheduler
-from transformers import CLIPTokenizer
 
 KEPT = ("README.md", "grid.png", "loss.png", "evaluation.json", "training.json")
 """Files beside the weights that a new export leaves as they are."""
-
-
-def build_pipeline(
-    vae: AutoencoderKL, model: TextToLatent, tokenizer: CLIPTokenizer
-) -> StableDiffusionPipeline:
-    """The parts as one pipeline, without safety checker: it can draw little but emoji."""
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=model.text_encoder,
-        tokenizer=tokenizer,
-        unet=model.unet,
-        scheduler=build_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
 
 
 def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) -> None:
