@@ -122,6 +122,25 @@ MOTIONS: dict[str, Callable[[Start, float], Pose]] = {
 }
 
 
+HELD_OUT = (
+    ("lemon", "rising"),
+    ("strawberry", "bouncing to the left"),
+    ("frog face", "spinning"),
+    ("panda face", "moving to the right"),
+    ("fox face", "growing"),
+    ("octopus", "falling"),
+    ("soccer ball", "shrinking"),
+    ("rocket", "fading away"),
+)
+"""Subjects with motions that no model is trained on: does it put together what it knows apart?"""
+
+
+def training_pairs() -> list[tuple[str, str]]:
+    """Every subject with every motion, but for those held out."""
+    pairs = [(subject, motion) for subject in SUBJECTS for motion in MOTIONS]
+    return [pair for pair in pairs if pair not in HELD_OUT]
+
+
 def load_subjects(package: Path) -> list[Emoji]:
     """The emoji that move, in the order of `SUBJECTS`."""
     by_name = {emoji.name: emoji for emoji in load_emoji(package, "all")}
@@ -148,16 +167,16 @@ def draw_start(generator: torch.Generator) -> Start:
     return Start(0.6 * x - 0.3, 0.6 * y - 0.3, 0.8 + 0.3 * scale)
 
 
-def render(sprite: Tensor, motion: str, start: Start) -> Tensor:
-    """A clip: `(16, 3, 32, 32)` floats in [-1, 1], where white is 1."""
+def render(sprite: Tensor, motion: str, start: Start, frames: int = FRAMES) -> Tensor:
+    """A clip: `(frames, 3, 32, 32)` floats in [-1, 1], where white is 1."""
     move = MOTIONS[motion]
-    poses = [move(start, frame / (FRAMES - 1)) for frame in range(FRAMES)]
+    poses = [move(start, frame / (frames - 1)) for frame in range(frames)]
     grid = functional.affine_grid(
         torch.tensor([_frame_to_sprite(pose) for pose in poses]),
-        [FRAMES, 4, 2 * FRAME_SIZE, 2 * FRAME_SIZE],
+        [frames, 4, 2 * FRAME_SIZE, 2 * FRAME_SIZE],
         align_corners=False,
     )
-    layers = functional.grid_sample(sprite.expand(FRAMES, -1, -1, -1), grid, align_corners=False)
+    layers = functional.grid_sample(sprite.expand(frames, -1, -1, -1), grid, align_corners=False)
     layers = functional.avg_pool2d(layers, 2)  # drawn twice as large, for smooth edges
     layers = layers * torch.tensor([pose.opacity for pose in poses])[:, None, None, None]
     return 2 * (layers[:, :3] + 1 - layers[:, 3:]) - 1
