@@ -16,11 +16,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTokenizer
 
-from recipes.emoji.data import SUBSETS, Emoji, fetch, load_emoji, load_images
+from recipes.emoji.data import SUBSETS, fetch, load_emoji, load_images
 from recipes.emoji.evaluate import evaluate
-from recipes.emoji.tokenizer import train_tokenizer
 from recipes.emoji.train_unet import TextToLatent, build_pipeline, train_unet
 from recipes.emoji.train_vae import (
     build_vae,
@@ -30,6 +28,7 @@ from recipes.emoji.train_vae import (
     train_vae,
 )
 from recipes.shared.export import export_pipeline
+from recipes.shared.tokenizer import prepare_tokenizer
 from recipes.shared.train_denoiser import Settings
 from recipes.shared.training import count_parameters, plot_curves, seed_everything
 
@@ -58,16 +57,11 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare_tokenizer(emoji: list[Emoji], folder: Path) -> CLIPTokenizer:
-    """Learn the tokenizer once: ties are broken at random, so a resumed run must not relearn it."""
-    if not folder.exists():
-        train_tokenizer([c for item in emoji for c in item.captions()]).save_pretrained(folder)
-    return CLIPTokenizer.from_pretrained(folder)
-
-
 def prepare_vae(images: torch.Tensor, options: argparse.Namespace) -> tuple[AutoencoderKL, dict]:
     """Stage 1, with normalised latents; a finished checkpoint is only loaded."""
+    vae = build_vae()
     state = train_vae(
+        vae,
         images,
         options.work / "vae.pt",
         minutes=options.vae_minutes,
@@ -76,8 +70,6 @@ def prepare_vae(images: torch.Tensor, options: argparse.Namespace) -> tuple[Auto
         kl_weight=options.kl_weight,
         workers=options.workers,
     )
-    vae = build_vae()
-    vae.load_state_dict(state["vae"])
     vae.requires_grad_(False)
     normalise_latents(vae, encode_all(vae, images))
     return vae, state
@@ -90,7 +82,8 @@ def main() -> None:
 
     emoji = load_emoji(fetch(options.work / "cache"), options.subset)
     images = load_images(emoji)
-    tokenizer = prepare_tokenizer(emoji, options.work / "tokenizer")
+    captions = [item.captions() for item in emoji]
+    tokenizer = prepare_tokenizer([c for row in captions for c in row], options.work / "tokenizer")
     vae, vae_state = prepare_vae(images, options)
     psnr = reconstruction_psnr(vae, images)
     print(f"{len(emoji)} emoji, autoencoder {psnr:.2f} dB")
@@ -123,7 +116,7 @@ def main() -> None:
     seed_everything(options.seed + 1)
     train_unet(
         encode_all(vae, images),
-        [item.captions() for item in emoji],
+        captions,
         tokenizer,
         options.work / "unet.pt",
         Settings(

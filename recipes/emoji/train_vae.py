@@ -56,6 +56,7 @@ def reconstruction_loss(restored: torch.Tensor, images: torch.Tensor) -> torch.T
 
 
 def train_vae(
+    vae: AutoencoderKL,
     images: torch.Tensor,
     checkpoint: Path,
     *,
@@ -64,11 +65,11 @@ def train_vae(
     peak_lr: float,
     kl_weight: float,
     workers: int,
+    mixed_precision: bool = False,
 ) -> dict:
-    """Train until the budget is spent and return the final checkpoint's state."""
-    vae = build_vae()
+    """Train `vae` until the budget is spent and return the final checkpoint's state."""
     optimizers = build_optimizers(vae, peak_lr, workers)
-    gradients = ParallelGradients(vae, workers)
+    gradients = ParallelGradients(vae, workers, mixed_precision)
     budget, curve, step, seen = Budget(minutes), LossCurve(), 0, 0
     if state := load_checkpoint(checkpoint):
         vae.load_state_dict(state["vae"])

@@ -79,6 +79,7 @@ class Settings:
     caption_drop: float
     export_minutes: float
     workers: int
+    mixed_precision: bool = False
 
 
 def train_denoiser(
@@ -98,7 +99,7 @@ def train_denoiser(
         export: is told how far the training has come, as it is kept in the checkpoint.
         adamw_names: parts of `model` besides the usual ones that Muon does not suit.
     """
-    gradients = ParallelGradients(model, settings.workers)
+    gradients = ParallelGradients(model, settings.workers, settings.mixed_precision)
     parameters = gradients.parameters
     optimizers = build_optimizers(model, settings.peak_lr, settings.workers, adamw_names)
     average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)

@@ -63,13 +63,14 @@ class ParallelGradients:
 
     PyTorch's own threads meet after every operation, so one busy core holds up all of them.
     These meet once a step, which on a shared machine is several times faster.  Frozen parameters
-    are left out.
+    are left out.  In mixed precision, convolutions and matrix products are computed in bfloat16.
     """
 
-    def __init__(self, module: nn.Module, workers: int) -> None:
+    def __init__(self, module: nn.Module, workers: int, mixed_precision: bool = False) -> None:
         torch.set_num_threads(1)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.workers = workers
+        self.mixed_precision = mixed_precision
         self._pool = ThreadPoolExecutor(workers)
 
     def compute(self, loss: Callable[..., torch.Tensor], *batch: torch.Tensor) -> float:
@@ -79,7 +80,8 @@ class ParallelGradients:
         """
 
         def share(*part: torch.Tensor) -> tuple[float, tuple[torch.Tensor, ...]]:
-            value = loss(*part)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed_precision):
+                value = loss(*part)
             return value.item(), torch.autograd.grad(value, self.parameters)
 
         parts = [tensor.chunk(self.workers) for tensor in batch]

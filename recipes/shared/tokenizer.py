@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -10,7 +11,14 @@ from transformers import CLIPTokenizer
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 MAX_LENGTH = 16
-"""Tokens in a prompt; the longest caption needs 11."""
+"""Tokens in a prompt; the longest caption of the emoji needs 11."""
+
+
+def prepare_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
+    """Learn the tokenizer once: ties are broken at random, so a resumed run must not relearn it."""
+    if not folder.exists():
+        train_tokenizer(captions).save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def train_tokenizer(captions: list[str], max_merges: int = 2000) -> CLIPTokenizer:
