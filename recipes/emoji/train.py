@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL
 
 from recipes.emoji.data import SUBSETS, fetch, load_emoji, load_images
 from recipes.emoji.evaluate import evaluate
-from recipes.emoji.train_unet import TextToLatent, build_pipeline, train_unet
+from recipes.emoji.model import TextToLatent, build_pipeline
 from recipes.emoji.train_vae import (
     build_vae,
     encode_all,
@@ -30,6 +30,7 @@ from recipes.emoji.train_vae import (
 from recipes.shared.export import export_pipeline
 from recipes.shared.tokenizer import prepare_tokenizer
 from recipes.shared.train_denoiser import Settings
+from recipes.shared.train_velocity import train_velocity
 from recipes.shared.training import count_parameters, plot_curves, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,11 @@ def main() -> None:
     psnr = reconstruction_psnr(vae, images)
     print(f"{len(emoji)} emoji, autoencoder {psnr:.2f} dB")
 
-    def export(model: TextToLatent, state: dict) -> None:
+    latents = encode_all(vae, images)
+    seed_everything(options.seed + 1)
+    model = TextToLatent(tokenizer, latents.shape[1])
+
+    def export(state: dict) -> None:
         """Replace the exported folder by the current average, and the curve and figures by new."""
         pipeline = build_pipeline(vae, model, tokenizer)
         export_pipeline(pipeline, options.output, options.work / "staging")
@@ -113,9 +118,9 @@ def main() -> None:
         }
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
 
-    seed_everything(options.seed + 1)
-    train_unet(
-        encode_all(vae, images),
+    train_velocity(
+        model,
+        latents,
         captions,
         tokenizer,
         options.work / "unet.pt",
