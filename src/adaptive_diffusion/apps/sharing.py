@@ -7,7 +7,7 @@ from typing import Any
 
 from adaptive_diffusion.adapters.diffusers.components import schedulers
 
-__all__ = ["INPAINTING", "REDRAWING", "editing_pipeline", "own_pipeline"]
+__all__ = ["INPAINTING", "REDRAWING", "editing_pipeline", "editing_size", "own_pipeline"]
 
 REDRAWING = "image-to-image"
 INPAINTING = "inpainting"
@@ -39,3 +39,21 @@ def editing_pipeline(pipe: Any, edit: str) -> Any | None:
         return None
     editor.set_progress_bar_config(disable=True)
     return editor
+
+
+def editing_size(pipe: Any, size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The width and height at which a picture of this `size` is edited.
+
+    That is its own, in whole blocks of the model's; reduced if it is larger than the model's own
+    size, or than `longest` pixels.
+    """
+    scale = getattr(pipe, "vae_scale_factor", 8)
+    own = getattr(getattr(pipe, "unet", None), "config", {}).get("sample_size")
+    if isinstance(own, int):
+        longest = min(longest, own * scale)
+    block = 2 * scale
+    largest = max(size)
+    width, height = (
+        max(block, side * min(longest, largest) // largest // block * block) for side in size
+    )
+    return width, height

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from adaptive_diffusion.apps.bar import Bar
 
 __all__ = ["BenchProgress"]
 
 _WINDOW = 3600  # seconds that the speed is averaged over: a sample's rows differ a lot
 
 
-class BenchProgress:
+class BenchProgress(Bar):
     """A bar over the expected denoiser evaluations.
 
     How much a model has to do is known when it is loaded; until then it counts as much as those
@@ -22,7 +22,7 @@ class BenchProgress:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._bar = Progress(
+        progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
@@ -30,32 +30,20 @@ class BenchProgress:
             console=console,
             speed_estimate_period=_WINDOW,
         )
-        self._task = self._bar.add_task("loading", total=None)
+        super().__init__(progress)
+        self._task = progress.add_task("loading", total=None)
         self._loaded: list[float] = []
-
-    def __enter__(self) -> BenchProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.live.transient = error is not None  # an error is one line: no bar is left behind
-        self._bar.stop()
 
     def expect(self, work: float, models_left: int) -> None:
         """What the model just loaded has to do, and how many come after it."""
         self._loaded.append(work)
         mean = sum(self._loaded) / len(self._loaded)
-        self._bar.update(self._task, total=sum(self._loaded) + models_left * mean)
+        self._progress.update(self._task, total=sum(self._loaded) + models_left * mean)
 
     def show(self, text: str) -> None:
         """What is being done."""
-        self._bar.update(self._task, description=escape(text))
+        self._progress.update(self._task, description=escape(text))
 
     def advance(self, work: float) -> None:
         """Some of what was expected is done, or had been done before."""
-        self._bar.advance(self._task, work)
+        self._progress.advance(self._task, work)

@@ -18,7 +18,7 @@ from adaptive_diffusion.apps.page.running import cancels, runs
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.page.sides import Sides
 from adaptive_diffusion.apps.sampling import Sample, Sampler
-from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING
+from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING, editing_size
 
 __all__ = ["edit_tab"]
 
@@ -94,7 +94,7 @@ def _edit(
         return asked.sampler(asked.editor(models, edit), strength=strength, **arguments)
 
     pipe = asked.pipeline(models)
-    size = _size(drawn["background"].size, pipe)
+    size = editing_size(pipe, drawn["background"].size, _LARGEST)
     if way == _REDRAW:
         composite = drawn["composite"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
         return partial(make, REDRAWING), Sample(prompt, asked.seed, {"image": composite})
@@ -118,14 +118,3 @@ def _brushed(drawn: dict[str, Any]) -> Image.Image:
     for layer in drawn["layers"]:
         painted |= np.asarray(layer.convert("RGBA"))[..., 3] > 0
     return Image.fromarray(painted)
-
-
-def _size(size: tuple[int, int], pipe: Any) -> tuple[int, int]:
-    """The size to work at: the model's own where it has one, else the picture's in whole blocks."""
-    default = getattr(getattr(pipe, "unet", None), "config", {}).get("sample_size")
-    scale = getattr(pipe, "vae_scale_factor", 8)
-    longest = default * scale if isinstance(default, int) else _LARGEST
-    block = 2 * scale
-    factor = min(1.0, longest / max(size))
-    width, height = (max(block, round(side * factor / block) * block) for side in size)
-    return width, height

@@ -37,6 +37,7 @@ from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.metrics import Metrics
 from adaptive_diffusion.apps.server.models import Drawn, Model, Picture
 from adaptive_diffusion.apps.server.requests import Edit, Generation
+from adaptive_diffusion.apps.sharing import editing_size
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
 __all__ = ["create_app"]
@@ -133,7 +134,7 @@ def _add_routes(app: FastAPI, studio: _Studio) -> None:
     async def edits(request: Request) -> Response:
         """Changes a picture as the prompt says: all of it, or where the mask is transparent."""
         body, files = await _read_form(request)
-        edit = await run_in_threadpool(_edit, body, files, studio.limits)
+        edit = await run_in_threadpool(_edit, studio, body, files)
         model, pictures = studio.pictures(body, **edit)
         return await _serve(studio, request, body, model, pictures, "image_edit")
 
@@ -292,9 +293,11 @@ async def _read_form(request: Request) -> tuple[Edit, dict[str, bytes]]:
         raise RequestValidationError(error.errors()) from error
 
 
-def _edit(body: Edit, files: dict[str, bytes], limits: Limits) -> dict[str, Any]:
+def _edit(studio: _Studio, body: Edit, files: dict[str, bytes]) -> dict[str, Any]:
     """What an edit's pictures have beside a generation's."""
+    limits = studio.limits
     body.check(limits)
+    pipe = studio.model(body.model).pipe
     if "image" not in files:
         raise InvalidRequestError("send the picture to be edited as the file image", "image")
     image, *masks = (
@@ -302,7 +305,7 @@ def _edit(body: Edit, files: dict[str, bytes], limits: Limits) -> dict[str, Any]
         for param in ("image", "mask")
         if param in files
     )
-    size = body.width_height or uploads.scaled_size(image, limits.size)
+    size = body.width_height or editing_size(pipe, image.size, limits.size)
     mask = uploads.repaint_mask(masks[0], image).resize(size) if masks else None
     image = image.convert("RGB").resize(size)
     return {"image": image, "mask": mask, "size": size, "strength": body.strength}

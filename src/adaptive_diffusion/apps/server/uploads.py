@@ -10,10 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 
-__all__ = ["decode", "repaint_mask", "scaled_size"]
+__all__ = ["decode", "repaint_mask"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
-_MULTIPLE = 16  # pixels of a side: what every autoencoder and denoiser can halve often enough
 _BROKEN = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombWarning)
 
 
@@ -55,12 +54,3 @@ def repaint_mask(mask: Image.Image, image: Image.Image) -> Image.Image:
     if repaint.getbbox() is None:
         raise InvalidRequestError("mask must be transparent where to paint anew", "mask")
     return repaint
-
-
-def scaled_size(image: Image.Image, longest: int) -> tuple[int, int]:
-    """The picture's width and height, scaled down to the longest side and fit for any model."""
-    scale = min(1.0, longest / max(image.size))
-    width, height = (
-        max(_MULTIPLE, int(side * scale) // _MULTIPLE * _MULTIPLE) for side in image.size
-    )
-    return width, height
