@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -145,6 +146,42 @@ def test_progress_is_streamed(served: Served) -> None:
         assert_same(picture_in(own[-1]), alone(served, seed=7 + index))
 
 
+def test_previews_are_streamed_and_change_nothing(served: Served) -> None:
+    events = list(generate(served.client(), n=2, stream=True, partial_images=2))
+    for index in range(2):
+        own = [event for event in events if event.index == index]
+        partial = [event for event in own if event.type == "image_generation.partial_image"]
+        assert [event.partial_image_index for event in partial] == [0, 1]
+        assert {(event.size, event.output_format) for event in partial} == {(SMALL, "png")}
+        # evenly spread over the steps, and each one nearer to the picture
+        assert [own[own.index(event) - 1].step for event in partial] == [4, 7]
+        final = np.asarray(picture_in(own[-1])).astype(int)
+        apart = [abs(np.asarray(picture_in(event)) - final).mean() for event in partial]
+        assert apart[0] > apart[1] > 0
+        assert_same(picture_in(own[-1]), alone(served, seed=7 + index))
+
+
+def test_previews_of_edits_are_streamed(served: Served) -> None:
+    events = served.client().images.edit(
+        image=png(),
+        prompt="blue",
+        stream=True,
+        partial_images=3,
+        extra_body={"steps": 4, "strength": "1"},
+    )
+    kinds = [event.type.removeprefix("image_edit.") for event in events]
+    assert kinds == [*["progress", "partial_image"] * 3, "progress", "completed"]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, TOLERANCE])
+def test_a_picture_with_previews_is_the_same_to_the_bit(served: Served, tolerance: float) -> None:
+    seen: list[Image.Image] = []
+    plain = Picture("a red apple", 7, STEPS, tolerance, size=(32, 32))
+    drawn = served.model.draw(replace(plain, previews=3), on_preview=seen.append)
+    assert drawn.image == served.model.draw(plain, on_preview=seen.append).image
+    assert len(seen) == 3  # none for the picture that asked for none
+
+
 def test_models_are_listed(served: Served) -> None:
     client = served.client()
     assert [model.id for model in client.models.list()] == ["sd15", "ddim"]
@@ -220,6 +257,8 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"size": "2048x32"}, "size", "at most 1024"),
     ({"size": "big"}, "size", "pattern"),
     ({"size": "33x33"}, "", "divisible by 8"),
+    ({"partial_images": 4, "stream": True}, "partial_images", "less than or equal to 3"),
+    ({"partial_images": 1}, "partial_images", "stream=true"),
     ({"response_format": "url"}, "response_format", "b64_json"),
     ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters"),
     ({"prompt": "  "}, "prompt", "say what to draw"),

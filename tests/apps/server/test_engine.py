@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,16 @@ def test_the_queue_is_bounded_and_says_when_to_come_again(engine: Make, model: M
     assert_same(bounded.submit(model, [picture()])[0], model)
 
 
+@dataclass
+class Steps:
+    """A watcher that has something done at every step."""
+
+    on_step: Callable[[int, int, int], None]
+
+    def on_preview(self, index: int, preview: Any) -> None:
+        raise AssertionError("nobody asked for previews")
+
+
 def test_cancelling_ends_the_work_at_the_next_step(engine: Make, model: Model) -> None:
     one = engine(concurrency=2)
     seen: list[int] = []
@@ -94,7 +105,7 @@ def test_cancelling_ends_the_work_at_the_next_step(engine: Make, model: Model) -
         seen.append(step)
         begun.set()
 
-    long = one.submit(model, [long_picture()], on_progress)[0]
+    long = one.submit(model, [long_picture()], Steps(on_progress))[0]
     other = one.submit(model, [picture(1, steps=20)])[0]
     assert begun.wait(30)
     long.cancel()
@@ -112,7 +123,7 @@ def test_a_picture_has_its_time(engine: Make, model: Model) -> None:
         if index == 0:
             time.sleep(0.01)
 
-    late, early = hurried.submit(model, [long_picture(), picture()], dawdle)
+    late, early = hurried.submit(model, [long_picture(), picture()], Steps(dawdle))
     with pytest.raises(TimeLimitError):
         late.result.result(30)
     assert_same(early, model)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptive_diffusion.apps.page.preview import preview
+from adaptive_diffusion.apps.preview import preview
 from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 from adaptive_diffusion.policies import ErrorControlled, Policy
 

@@ -7,7 +7,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from PIL import Image
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -43,6 +44,8 @@ from adaptive_diffusion.policies.error_controlled import QUALITIES
 __all__ = ["create_app"]
 
 _logger = logging.getLogger(__name__)
+
+_Event = dict[str, Any]
 
 _GONE = 499  # the client has closed the connection: nobody reads this
 
@@ -115,6 +118,7 @@ class _Studio:
                 request.steps,
                 request.choose_tolerance(self.tolerance),
                 request.guidance,
+                previews=request.partial_images,
                 **{"size": request.width_height} | edit,
             )
             for index in range(request.n)
@@ -180,7 +184,7 @@ async def _serve(
     drawn = await _wait(jobs, request, studio.limits)
     if drawn is None:
         return Response(status_code=_GONE)
-    encoded = [await run_in_threadpool(images.encode, each, body) for each in drawn]
+    encoded = [await run_in_threadpool(images.encode, each.image, body) for each in drawn]
     return JSONResponse(images.response(body, pictures, drawn, encoded))
 
 
@@ -220,22 +224,19 @@ class _Events:
         self._pictures = pictures
         self._kind = kind
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[dict[str, Any] | int] = asyncio.Queue()
-        self._jobs = studio.engine.submit(model, pictures, self._on_progress)
+        self._events: asyncio.Queue[_Event | Callable[[], _Event]] = asyncio.Queue()
+        self._previews = [0] * len(pictures)
+        self._remaining = len(pictures)
+        self._jobs = studio.engine.submit(model, pictures, self)
         for index, job in enumerate(self._jobs):
             job.result.add_done_callback(functools.partial(self._on_done, index))
 
     async def follow(self) -> AsyncIterator[str]:
-        """Progress of all pictures, and each one when it is done."""
-        remaining = len(self._jobs)
+        """Steps and previews of all pictures, and each one when it is done."""
         try:
-            while remaining:
+            while self._remaining:
                 news = await self._events.get()
-                if isinstance(news, dict):
-                    yield images.event(news)
-                else:
-                    remaining -= 1
-                    yield images.event(await self._end(news))
+                yield images.event(await run_in_threadpool(news) if callable(news) else news)
             yield "data: [DONE]\n\n"
         except Exception as error:
             yield images.event({"type": "error", **_explain(error).body})
@@ -243,24 +244,32 @@ class _Events:
             for job in self._jobs:
                 job.cancel()
 
-    def _on_progress(self, index: int, step: int, computed: int) -> None:
+    def on_step(self, index: int, steps: int, computed: int) -> None:
         progress = {
             "type": f"{self._kind}.progress",
             "index": index,
-            "step": step,
+            "step": steps,
             "nfe": computed,
             "steps": self._body.steps,
         }
-        self._loop.call_soon_threadsafe(self._events.put_nowait, progress)
+        self._put(progress)
+
+    def on_preview(self, index: int, preview: Image.Image) -> None:
+        number = self._previews[index]
+        self._previews[index] += 1
+        self._put(lambda: images.partial(self._kind, index, number, self._body, preview))
 
     def _on_done(self, index: int, _: object) -> None:
-        self._loop.call_soon_threadsafe(self._events.put_nowait, index)
+        self._put(functools.partial(self._end, index))
 
-    async def _end(self, index: int) -> dict[str, Any]:
+    def _end(self, index: int) -> _Event:
+        self._remaining -= 1
         drawn = self._jobs[index].result.result()
-        encoded = await run_in_threadpool(images.encode, drawn, self._body)
-        picture = self._pictures[index]
-        return images.completed(self._kind, index, self._body, picture, drawn, encoded)
+        return images.completed(self._kind, index, self._body, self._pictures[index], drawn)
+
+    def _put(self, event: _Event | Callable[[], _Event]) -> None:
+        """From any thread: an event, or what makes it; pictures are encoded when it is sent."""
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 def _explain(error: BaseException) -> ApiError:

@@ -10,8 +10,11 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Protocol
+
+from PIL import Image
 
 from adaptive_diffusion.apps.server.errors import (
     ApiError,
@@ -24,13 +27,21 @@ from adaptive_diffusion.apps.server.meeting import Meeting
 from adaptive_diffusion.apps.server.metrics import Metrics
 from adaptive_diffusion.apps.server.models import Drawn, Model, Picture
 
-__all__ = ["Engine", "Job"]
+__all__ = ["Engine", "Job", "Watcher"]
 
 _logger = logging.getLogger(__name__)
 
-OnProgress = Callable[[int, int], None]
-
 _LONGEST_WAIT = 60  # seconds that a client is told to wait before it asks again
+
+
+class Watcher(Protocol):
+    """Is told of a request's pictures, by their index, from the threads that make them."""
+
+    def on_step(self, index: int, steps: int, computed: int) -> None:
+        """So many steps are made, and so many of them were computed."""
+
+    def on_preview(self, index: int, preview: Image.Image) -> None:
+        """What it looks like by now."""
 
 
 class Job:
@@ -41,13 +52,14 @@ class Job:
     """
 
     def __init__(
-        self, model: Model, picture: Picture, deadline: float, on_progress: OnProgress | None
+        self, model: Model, picture: Picture, index: int, deadline: float, watcher: Watcher | None
     ) -> None:
         self.model = model
         self.picture = picture
         self.result: Future[Drawn]
+        self._index = index
         self._deadline = deadline
-        self._on_progress = on_progress
+        self._watcher = watcher
         self._is_cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -65,8 +77,13 @@ class Job:
     def see(self, mask: list[list[bool]]) -> None:
         """Is told of every step."""
         self.proceed()
-        if self._on_progress is not None:
-            self._on_progress(len(mask[0]), sum(mask[0]))
+        if self._watcher is not None:
+            self._watcher.on_step(self._index, len(mask[0]), sum(mask[0]))
+
+    def show(self, preview: Image.Image) -> None:
+        """Is given every preview."""
+        if self._watcher is not None:
+            self._watcher.on_preview(self._index, preview)
 
 
 class Engine:
@@ -106,13 +123,9 @@ class Engine:
         self,
         model: Model,
         pictures: Sequence[Picture],
-        on_progress: Callable[[int, int, int], None] | None = None,
+        watcher: Watcher | None = None,
     ) -> list[Job]:
         """Takes all pictures of a request, or none.
-
-        Args:
-            on_progress: called from the pictures' threads after every step with the picture's
-                index, the steps it has made and how many of them were computed.
 
         Raises:
             QueueFullError: says when to come again.
@@ -131,7 +144,7 @@ class Engine:
             self._count(len(pictures))
             jobs = []
             for index, picture in enumerate(pictures):
-                job = Job(model, picture, deadline, _of_one(on_progress, index))
+                job = Job(model, picture, index, deadline, watcher)
                 job.result = self._pool.submit(self._run, job)
                 jobs.append(job)
         for job in jobs:  # without the lock, which a job that is done already would want
@@ -151,7 +164,7 @@ class Engine:
         try:
             with self._meeting.attend():
                 job.proceed()
-                drawn = job.model.draw(job.picture, job.see)
+                drawn = job.model.draw(job.picture, job.see, job.show)
             end = "made"
         except CancelledError:
             end = "cancelled"
@@ -187,9 +200,3 @@ class Engine:
     def _seconds_until_room(self) -> int:
         seconds = self._pending / self._limits.concurrency * self._mean_seconds
         return min(_LONGEST_WAIT, max(1, math.ceil(seconds)))
-
-
-def _of_one(on_progress: Callable[[int, int, int], None] | None, index: int) -> OnProgress | None:
-    if on_progress is None:
-        return None
-    return lambda steps, computed: on_progress(index, steps, computed)

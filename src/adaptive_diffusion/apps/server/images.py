@@ -8,17 +8,19 @@ import time
 from io import BytesIO
 from typing import Any
 
+from PIL import Image
+
 from adaptive_diffusion.apps.server.models import Drawn, Picture
 from adaptive_diffusion.apps.server.requests import Generation
 
-__all__ = ["completed", "described", "encode", "event", "response"]
+__all__ = ["completed", "described", "encode", "event", "partial", "response"]
 
 
-def encode(drawn: Drawn, request: Generation) -> str:
+def encode(image: Image.Image, request: Generation) -> str:
     """The picture's file in base64."""
     buffer = BytesIO()
     settings = {"quality": request.output_compression} if request.output_format != "png" else {}
-    drawn.image.save(buffer, request.output_format.upper(), **settings)
+    image.save(buffer, request.output_format.upper(), **settings)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -45,24 +47,29 @@ def response(
             for picture, made, text in zip(pictures, drawn, encoded, strict=True)
         ],
         "output_format": request.output_format,
-        "size": _size(drawn[0]),
+        "size": _size(drawn[0].image),
         "background": "opaque",
     }
 
 
+def partial(
+    kind: str, index: int, number: int, request: Generation, preview: Image.Image
+) -> dict[str, Any]:
+    """The event of a picture's preview; the first has the number 0."""
+    return {
+        "type": f"{kind}.partial_image",
+        "partial_image_index": number,
+        **_of_picture(index, request, preview),
+    }
+
+
 def completed(
-    kind: str, index: int, request: Generation, picture: Picture, drawn: Drawn, encoded: str
+    kind: str, index: int, request: Generation, picture: Picture, drawn: Drawn
 ) -> dict[str, Any]:
     """The event of a picture that is done."""
     return {
         "type": f"{kind}.completed",
-        "index": index,
-        "created_at": int(time.time()),
-        "b64_json": encoded,
-        "output_format": request.output_format,
-        "size": _size(drawn),
-        "background": "opaque",
-        "quality": request.quality,
+        **_of_picture(index, request, drawn.image),
         **described(picture, drawn),
     }
 
@@ -72,5 +79,17 @@ def event(content: dict[str, Any]) -> str:
     return f"event: {content['type']}\ndata: {json.dumps(content)}\n\n"
 
 
-def _size(drawn: Drawn) -> str:
-    return f"{drawn.image.width}x{drawn.image.height}"
+def _of_picture(index: int, request: Generation, image: Image.Image) -> dict[str, Any]:
+    return {
+        "index": index,
+        "created_at": int(time.time()),
+        "b64_json": encode(image, request),
+        "output_format": request.output_format,
+        "size": _size(image),
+        "background": "opaque",
+        "quality": request.quality,
+    }
+
+
+def _size(image: Image.Image) -> str:
+    return f"{image.width}x{image.height}"

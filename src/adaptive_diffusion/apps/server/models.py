@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.apps.png import to_bytes
+from adaptive_diffusion.apps.preview import Previews
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.sharing import (
     INPAINTING,
@@ -35,6 +37,7 @@ class Picture:
         image: what to begin with, for an edit.
         mask: white where the image is to be painted anew.
         strength: how far an edit leaves the image, up to 1.
+        previews: how many pictures on the way are wanted; they change nothing.
     """
 
     prompt: str
@@ -46,6 +49,7 @@ class Picture:
     image: Image.Image | None = None
     mask: Image.Image | None = None
     strength: float | None = None
+    previews: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,18 @@ class Model:
                     "strength",
                 )
 
-    def draw(self, picture: Picture, on_step: StepCallback | None = None) -> Drawn:
+    def draw(
+        self,
+        picture: Picture,
+        on_step: StepCallback | None = None,
+        on_preview: Callable[[Image.Image], None] | None = None,
+    ) -> Drawn:
         """Makes the picture with a pipeline of its own.
+
+        Args:
+            picture: what to make.
+            on_step: told of every step.
+            on_preview: given the previews, where the pipeline has latents that can be shown.
 
         Raises:
             InvalidRequestError: if the pipeline refuses its arguments.
@@ -111,10 +125,13 @@ class Model:
             if on_step is not None:
                 on_step(mask)
 
+        callback = None
+        if picture.previews and on_preview is not None:
+            callback = Previews(picture.previews, lambda images: on_preview(_image_of(images[0])))
         torch.manual_seed(picture.seed)  # for what a pipeline draws without its generator
         try:
             with accelerate(pipe, tolerance=picture.tolerance, on_step=see) as run:
-                result = pipe(**self._arguments(pipe, picture))
+                result = pipe(**self._arguments(pipe, picture, callback))
         except ValueError as error:
             if has_begun:
                 raise
@@ -130,7 +147,7 @@ class Model:
             raise InvalidRequestError(f"{self.name} can't do {edit}: it makes pictures only")
         return editor
 
-    def _arguments(self, pipe: Any, picture: Picture) -> dict[str, Any]:
+    def _arguments(self, pipe: Any, picture: Picture, callback: Previews | None) -> dict[str, Any]:
         takes = inspect.signature(type(pipe).__call__).parameters
         guidance = self._guidance if picture.guidance is None else picture.guidance
         width, height = picture.size or (None, None)
@@ -145,6 +162,7 @@ class Model:
             "mask_image": picture.mask,
             "strength": picture.strength,
             "output_type": "np",
+            "callback_on_step_end": callback,
         }
         return {
             name: value for name, value in wanted.items() if value is not None and name in takes
@@ -155,4 +173,8 @@ def _image(result: Any, pipe: Any) -> Image.Image:
     images = getattr(result, "images", None)
     if images is None or np.ndim(images) != 4:
         raise TypeError(f"{type(pipe).__name__} makes no pictures")
-    return Image.fromarray(to_bytes(np.asarray(images[0], dtype=np.float32)))
+    return _image_of(images[0])
+
+
+def _image_of(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(to_bytes(np.asarray(pixels, dtype=np.float32)))

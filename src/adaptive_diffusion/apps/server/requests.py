@@ -42,7 +42,7 @@ class Generation(BaseModel):
     output_format: Literal["png", "jpeg", "webp"] = "png"
     output_compression: int = Field(95, ge=0, le=100, description="Of jpeg and webp.")
     stream: bool = Field(False, description="Tell of every step by server-sent events.")
-    partial_images: Literal[0] = Field(0, description="Steps are told of, without pictures.")
+    partial_images: int = Field(0, ge=0, le=3, description="Previews of each streamed picture.")
 
     steps: int = Field(50, ge=1, description="Ours: steps of the full run.")
     seed: int | None = Field(
@@ -87,6 +87,8 @@ class Generation(BaseModel):
         """Raises `InvalidRequestError` where the request is beyond a limit or in contradiction."""
         if self.tolerance is not None and self.quality != "auto":
             raise InvalidRequestError("give tolerance or quality, not both", "tolerance")
+        if self.partial_images and not self.stream:
+            raise InvalidRequestError("partial_images come with stream=true only", "partial_images")
         width_height = self.width_height or (1, 1)
         for param, value, limit in (
             ("n", self.n, limits.images),
