@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_pipelines import TINY_PIPELINES
+from tiny_pipelines import ALL_PIPELINES, TINY_PIPELINES
 
 from adaptive_diffusion.apps.cli import main
 
@@ -53,4 +53,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny Stable Diffusion 1.5."""
     folder = tmp_path_factory.mktemp("models") / "sd15"
     TINY_PIPELINES["sd15"].make().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny text-to-video model, which tells nothing of its steps."""
+    folder = tmp_path_factory.mktemp("models") / "text_to_video"
+    TINY_PIPELINES["text_to_video"].make().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sound_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Stable Audio, which makes half a second in stereo."""
+    folder = tmp_path_factory.mktemp("models") / "stable_audio"
+    ALL_PIPELINES["StableAudioPipeline"].make().save_pretrained(folder)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import wave
 
 import numpy as np
 import pytest
@@ -87,6 +88,49 @@ def test_tolerance_zero_is_identical_and_valid_json(cli, model, tmp_path):
     assert report["baselines"] == []
 
 
+def test_clips_are_measured_frame_by_frame_and_shown_as_a_film(cli, clip_model, tmp_path):
+    done = cli(
+        *("compare", "a tiger", "--model", clip_model, "--size", 16, "--frames", 3, "--steps", 8),
+        *("--tolerance", 3, "--repeats", 1, "--no-baselines", "--out", tmp_path),
+    )
+
+    assert done.code == 0, done.err
+    report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["makes"] == "clip"
+    assert report["nfe"] < 8
+    assert report["psnr_db_worst"] <= report["psnr_db"]
+    assert 0 < report["ssim"] <= 1
+    names = {"a-tiger-0.gif", "compare.png", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert all(str(tmp_path / name) in done.out for name in names)
+    film = Image.open(tmp_path / "a-tiger-0.gif")
+    assert film.size == (3 * 128, 128)
+    assert film.n_frames == 3
+
+
+def test_sounds_are_measured_on_their_spectrograms_and_written_to_be_heard(
+    cli, sound_model, tmp_path
+):
+    done = cli(
+        *("compare", "a bell", "--model", sound_model, "--steps", 8, "--tolerance", 3),
+        *("--repeats", 1, "--out", tmp_path),
+    )
+
+    assert done.code == 0, done.err
+    report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["makes"] == "sound"
+    assert report["nfe"] < 8
+    assert math.isfinite(report["psnr_db"])
+    names = {"a-bell-0-full.wav", "a-bell-0-accelerated.wav", "compare.png", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    heard = []
+    for name in ("a-bell-0-full.wav", "a-bell-0-accelerated.wav"):
+        with wave.open(str(tmp_path / name)) as file:
+            assert (file.getnchannels(), file.getframerate()) == (2, 50)
+            heard.append(file.readframes(file.getnframes()))
+    assert heard[0] != heard[1]
+
+
 @pytest.mark.skipif("digits" not in miniatures(), reason="the miniature is not at hand")
 def test_the_trained_miniature_is_close_and_closer_than_its_rivals(cli, tmp_path):
     done = cli("compare", "--model", "digits", "--count", 1, "--repeats", 1, "--out", tmp_path)
@@ -122,7 +166,7 @@ def test_references_are_the_plain_pipelines_own_pictures(sampler):
             height=32,
             output_type="np",
         ).images[0]
-        assert np.array_equal(plain, reference)
+        assert np.array_equal(plain, reference.pixels)
 
 
 def test_the_papers_rule_gets_no_rival_of_its_own_kind(sampler):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +120,30 @@ def test_an_unconditional_miniature_needs_no_prompts(cli, tmp_path):
     assert done.code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sample-0.png", "sample-1.png"]
     assert Image.open(tmp_path / "sample-1.png").text["prompt"] == ""
+
+
+@pytest.mark.parametrize("policy", ["error-controlled", "none"])
+def test_clips_are_gifs_and_sounds_are_wavs(cli, clip_model, sound_model, tmp_path, policy):
+    options = ("--steps", 6, "--policy", policy, "--out", tmp_path)
+    small_clip = (clip_model, "--size", 16, "--frames", 3)
+    for model in (small_clip, (sound_model,)):
+        done = cli("generate", "a bell", "a boat", *options, "--model", *model)
+        assert done.code == 0, done.err
+        assert "of 6 steps computed" in done.out
+
+    names = ["a-bell-0.gif", "a-bell-0.wav", "a-boat-1.gif", "a-boat-1.wav"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    made = json.loads(Image.open(tmp_path / "a-boat-1.gif").info["comment"])
+    assert (made["prompt"], made["seed"], len(made["mask"])) == ("a boat", "1", 6)
+    with wave.open(str(tmp_path / "a-boat-1.wav")) as file:
+        assert (file.getnchannels(), file.getframerate()) == (2, 50)
+
+
+def test_a_sound_has_no_size(cli, sound_model, tmp_path):
+    done = cli("generate", "x", "--model", sound_model, "--size", 32, "--out", tmp_path)
+    assert done.error == "error: StableAudioPipeline has no height: omit --size"
+
+
+def test_a_picture_has_no_frames(cli, model, tmp_path):
+    done = cli("generate", "x", "--model", model, "--frames", 8, "--out", tmp_path)
+    assert done.error == "error: StableDiffusionPipeline has no num_frames: omit --frames"

@@ -68,10 +68,13 @@ _Guidance = Annotated[
     typer.Option(min=0, help="Guidance scale; the miniature's or the pipeline's own by default."),
 ]
 _Seed = Annotated[int, typer.Option(min=0, help="Of the first sample; the next has the next.")]
-_Count = Annotated[int, typer.Option(min=1, help="Pictures for each prompt, or in all without.")]
+_Count = Annotated[int, typer.Option(min=1, help="Samples for each prompt, or in all without.")]
 _Size = Annotated[
     str | None,
     typer.Option(help="512 or 768x512 (width x height); the pipeline's own by default."),
+]
+_Frames = Annotated[
+    int | None, typer.Option(min=1, help="Of a clip; the pipeline's own number by default.")
 ]
 _Policy = Annotated[PolicyName, typer.Option(help="Decides which denoiser calls are skipped.")]
 _Tolerance = Annotated[
@@ -116,6 +119,7 @@ def generate(
     seed: _Seed = 0,
     count: _Count = 1,
     size: _Size = None,
+    frames: _Frames = None,
     policy: _Policy = PolicyName.ERROR_CONTROLLED,
     tolerance: _Tolerance = None,
     quality: _Quality = None,
@@ -128,16 +132,16 @@ def generate(
     out: _Out = Path("out"),
     debug: _Debug = False,
 ) -> None:
-    """Makes pictures as PNG files that carry prompt, seed, policy and mask."""
+    """Makes pictures (PNG), clips (GIF) or sounds (WAV) that say how they were made."""
     from adaptive_diffusion.apps.display import StepProgress
     from adaptive_diffusion.apps.loading import load_pipeline
-    from adaptive_diffusion.apps.png import file_name, how_made, save_png
+    from adaptive_diffusion.apps.provenance import file_stem, how_made
     from adaptive_diffusion.apps.sampling import Sampler, Settings
 
     profile = None if profile_file is None else Profile.load(profile_file)
     tolerance = choose_tolerance(tolerance, quality, profile)
     chosen = make_policy(policy, tolerance, threshold, max_skip)
-    settings = Settings(steps, _guidance(guidance, model), parse_size(size))
+    settings = Settings(steps, _guidance(guidance, model), parse_size(size), frames)
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     sampler = Sampler(load_pipeline(model, scheduler, device, dtype), settings)
@@ -150,11 +154,12 @@ def generate(
             batch = samples[start : start + batch_size]
             label = f"{start + len(batch)}/{len(samples)}"
             result = sampler.run(batch, chosen, on_step=progress.follow(label, steps))
-            assert result.images is not None
+            assert result.made is not None
             notes += [note for note in result.notes if note not in notes]
-            for sample, image, mask in zip(batch, result.images, result.masks, strict=True):
-                path = folder / file_name(sample)
-                save_png(path, image, how_made(sample, mask, chosen, sampler, model))
+            for sample, medium, mask in zip(batch, result.made, result.masks, strict=True):
+                path = folder / f"{file_stem(sample)}{medium.suffix}"
+                entries = how_made(sample, mask, chosen, sampler, model)
+                path.write_bytes(medium.encode(entries))
                 made.append(f"{path}  {sum(mask)} of {len(mask)} steps computed")
     for line in made + [f"note: {note}" for note in notes]:
         typer.echo(line)
@@ -251,6 +256,7 @@ def compare(
     seed: _Seed = 0,
     count: _Count = 1,
     size: _Size = None,
+    frames: _Frames = None,
     policy: _Policy = PolicyName.ERROR_CONTROLLED,
     tolerance: _Tolerance = None,
     quality: _Quality = None,
@@ -270,11 +276,15 @@ def compare(
     out: _Out = Path("out"),
     debug: _Debug = False,
 ) -> None:
-    """Measures full against accelerated runs: compare.png, report.json and a table."""
+    """Measures full against accelerated runs: compare.png, report.json and a table.
+
+    Clips and sounds also come as files to watch and listen to.
+    """
     from adaptive_diffusion.apps.comparison import compare as run_comparison
     from adaptive_diffusion.apps.display import comparison_table
     from adaptive_diffusion.apps.figure import MAX_ROWS, save_figure
     from adaptive_diffusion.apps.loading import load_pipeline
+    from adaptive_diffusion.apps.provenance import file_stem
     from adaptive_diffusion.apps.record import record, to_json
     from adaptive_diffusion.apps.sampling import Sampler, Settings
 
@@ -283,7 +293,7 @@ def compare(
     chosen = make_policy(policy, tolerance, threshold, max_skip)
     if chosen is None:
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
-    settings = Settings(steps, _guidance(guidance, model), parse_size(size))
+    settings = Settings(steps, _guidance(guidance, model), parse_size(size), frames)
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     with Console(stderr=True).status("loading") as status:
@@ -299,13 +309,23 @@ def compare(
             f"{report['speedup_nfe']:.2f}× fewer calls, {report['speedup_wall']:.2f}× faster"
         )
         save_figure(folder / "compare.png", comparison, title)
+        shown = list(zip(samples, comparison.made, comparison.references, strict=True))[:MAX_ROWS]
+        files = {
+            folder / f"{file_stem(sample)}{suffix}": content
+            for sample, made, full in shown
+            for suffix, content in made.beside(full).items()
+        }
+        for path, content in files.items():
+            path.write_bytes(content)
     console = Console()
     console.print(comparison_table(comparison))
     misfits = profile.differences(sampler.pipe, steps) if profile else []
     for note in misfits + comparison.notes:
         typer.echo(f"note: {note}")
-    shown = "" if len(samples) <= MAX_ROWS else f" (the first {MAX_ROWS} of {len(samples)})"
-    typer.echo(f"{folder / 'compare.png'}{shown}\n{folder / 'report.json'}")
+    part = "" if len(samples) <= MAX_ROWS else f" (the first {MAX_ROWS} of {len(samples)})"
+    typer.echo(f"{folder / 'compare.png'}{part}")
+    for path in [*files, folder / "report.json"]:
+        typer.echo(path)
 
 
 @app.command()
@@ -421,7 +441,7 @@ def calibrate(
     file = writable_file(out)
     with Console(stderr=True).status("loading") as status:
         pipe = load_pipeline(model, scheduler, device, dtype)
-        sampler = Sampler(pipe, settings, videos=True)
+        sampler = Sampler(pipe, settings)
         samples = sampler.plan(wanted, count, seed)
         call: dict[str, Any] = {"num_inference_steps": steps}
         if settings.guidance is not None:

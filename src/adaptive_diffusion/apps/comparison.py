@@ -2,7 +2,7 @@
 
 For every sample, and always against the same model's own full run with the same seed:
 
-1. Each way of running the model makes its decoded picture, which also warms it up.
+1. Each way of running the model makes its decoded picture, clip or sound, which also warms it up.
 2. The ways are timed in alternation, so that a machine that slows down slows all of them. The
    median of the repeats counts. Timed is the denoising loop: from the first denoiser call to the
    end of the pipeline's call, without decoding where the pipeline can leave that out.
@@ -17,19 +17,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any
 
-import numpy as np
-import torch
-
+from adaptive_diffusion.apps.closeness import closeness
+from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler
-from adaptive_diffusion.numerics.metrics import psnr, ssim
 from adaptive_diffusion.policies import Policy, ThirdOrder
 
 __all__ = ["Comparison", "Result", "Variant", "compare"]
 
 _PROBES = 6  # runs of each sample that the search for the paper's threshold may take
-_SMALLEST_SSIM = 11  # pixels: the window of the measure
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class Result:
         variant: how the model was run.
         masks: which steps called the denoiser.
         seconds: median wall-clock time of a call.
-        psnr_db: against the full run; infinite where the pictures are identical.
-        ssim: against the full run; NaN for pictures below 11 pixels.
+        psnr_db: against the full run, as `closeness` has it; infinite where the two are identical.
+        ssim: against the full run; NaN below 11 pixels.
     """
 
     variant: Variant
@@ -66,34 +62,31 @@ class Result:
 
     @property
     def identical(self) -> bool:
-        """Whether every picture is the full run's to the last bit."""
+        """Whether every sample is the full run's to the last bit."""
         return all(value == math.inf for value in self.psnr_db)
 
     @property
     def mean_psnr_db(self) -> float:
-        """Mean over the pictures that differ from the full run's; infinite if none does."""
+        """Mean over the samples that differ from the full run's; infinite if none does."""
         different = [value for value in self.psnr_db if value != math.inf]
         return fmean(different) if different else math.inf
 
     @property
     def mean_ssim(self) -> float:
-        """Mean over all pictures; NaN if one has none."""
+        """Mean over all samples; NaN if one has none."""
         return fmean(self.ssim)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of all variants, and the pictures of the first two.
-
-    `images` and `references` are the accelerated and the full pictures, `(H, W, C)` floats.
-    """
+    """The results of all variants, and what the first two made: `references` is the full runs'."""
 
     samples: list[Sample]
     full: Result
     accelerated: Result
     baselines: list[Result]
-    references: list[np.ndarray]
-    images: list[np.ndarray]
+    references: list[Medium]
+    made: list[Medium]
     repeats: int
     times_loop_alone: bool
     notes: list[str]
@@ -146,8 +139,8 @@ def compare(
         full=full,
         accelerated=accelerated,
         baselines=others,
-        references=study.pictures["full"],
-        images=study.pictures["accelerated"],
+        references=study.made["full"],
+        made=study.made["accelerated"],
         repeats=repeats,
         times_loop_alone=sampler.times_loop_alone,
         notes=study.notes,
@@ -161,7 +154,7 @@ class _Study:
         self, sampler: Sampler, samples: list[Sample], notify: Callable[[str], None]
     ) -> None:
         self.samples = samples
-        self.pictures: dict[str, list[np.ndarray]] = {}
+        self.made: dict[str, list[Medium]] = {}
         self.masks: dict[str, list[list[bool]]] = {}
         self.notes: list[str] = []
         self._variants: list[Variant] = []
@@ -170,17 +163,17 @@ class _Study:
         self._notify = notify
 
     def make(self, variant: Variant) -> None:
-        """The variant's decoded pictures."""
-        pictures, masks = [], []
+        """The variant's decoded samples."""
+        made, masks = [], []
         for index, sample in enumerate(self.samples):
-            self._notify(f"{variant.name}: picture {index + 1} of {len(self.samples)}")
+            self._notify(f"{variant.name}: sample {index + 1} of {len(self.samples)}")
             batch = self._sampler.run([sample], variant.policy, steps=variant.steps)
-            assert batch.images is not None
-            pictures.append(batch.images[0])
+            assert batch.made is not None
+            made.append(batch.made[0])
             masks.append(batch.masks[0])
             self.notes += [note for note in batch.notes if note not in self.notes]
         self._variants.append(variant)
-        self.pictures[variant.name], self.masks[variant.name] = pictures, masks
+        self.made[variant.name], self.masks[variant.name] = made, masks
 
     def paper_rule(self, target: float, max_skip: int | None) -> ThirdOrder:
         """The paper's rule with the threshold whose mean number of evaluations is nearest.
@@ -226,22 +219,15 @@ class _Study:
         return [self._result(variant) for variant in self._variants]
 
     def _result(self, variant: Variant) -> Result:
-        pairs = zip(self.pictures[variant.name], self.pictures["full"], strict=True)
-        closeness = [_closeness(picture, reference) for picture, reference in pairs]
+        pairs = zip(self.made[variant.name], self.made["full"], strict=True)
+        fidelity = [closeness(made, reference) for made, reference in pairs]
         return Result(
             variant=variant,
             masks=self.masks[variant.name],
             seconds=self._seconds[variant.name],
-            psnr_db=[decibels for decibels, _ in closeness],
-            ssim=[similarity for _, similarity in closeness],
+            psnr_db=[decibels for decibels, _ in fidelity],
+            ssim=[similarity for _, similarity in fidelity],
         )
-
-
-def _closeness(picture: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """PSNR and SSIM, in float."""
-    a, b = (torch.from_numpy(each).movedim(-1, 0)[None] for each in (picture, reference))
-    similarity: Any = ssim(a, b) if min(picture.shape[:2]) >= _SMALLEST_SSIM else math.nan
-    return float(psnr(a, b)), float(similarity)
 
 
 def _ratio(full: Sequence[float], other: Sequence[float], index: int | None) -> float:

@@ -1,8 +1,12 @@
-"""`compare.png`: for every sample the two pictures, their difference, and what was skipped."""
+"""`compare.png`: for every sample the two runs, their difference, and what was skipped.
+
+A clip is shown by some of its frames, a sound by its spectrogram.
+"""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -14,7 +18,8 @@ from matplotlib.patches import Rectangle
 
 from adaptive_diffusion.apps.comparison import Comparison
 from adaptive_diffusion.apps.display import decibels, rival_name, similarity
-from adaptive_diffusion.apps.png import to_bytes
+from adaptive_diffusion.apps.encoding import to_bytes
+from adaptive_diffusion.apps.media import AMPLIFICATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,9 +28,6 @@ __all__ = ["MAX_ROWS", "save_figure"]
 
 MAX_ROWS = 24
 """Samples that the picture shows; the report has all of them."""
-
-AMPLIFICATION = 8
-"""Of the differences: the same in every picture, so that pictures can be told apart by it."""
 
 _INK = "#1f2933"
 _QUIET = "#7b8794"
@@ -43,11 +45,12 @@ _MARGIN = 0.25
 def save_figure(path: Path, comparison: Comparison, title: str) -> None:
     """Draws the comparison, one row per sample (the first `MAX_ROWS` of them)."""
     rows = min(len(comparison.samples), MAX_ROWS)
-    tallest = max(image.shape[0] / image.shape[1] for image in comparison.images[:rows])
+    stills = [_stills(comparison, row) for row in range(rows)]
+    tallest = max(full.shape[0] / full.shape[1] for full, *_ in stills)
     row_height = max(_SIDE * tallest, _LOWEST_ROW)
     width = 2 * _MARGIN + 3 * _SIDE + 3 * _GAP + _PANEL
     height = 2 * _MARGIN + _HEAD + rows * row_height + (rows - 1) * _GAP
-    figure = Figure(figsize=(width, height), dpi=_resolution(comparison), facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=_resolution(stills), facecolor="white")
     FigureCanvasAgg(figure)
 
     def place(left: float, top: float, wide: float, high: float) -> Axes:
@@ -60,9 +63,8 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
     second_line = upper - 0.23 / height
     figure.text(left, second_line, _subtitle(comparison), va="top", size=9, color=_QUIET)
     headings = ("full", "accelerated", f"difference ×{AMPLIFICATION}")
-    for row in range(rows):
+    for row, pictures in enumerate(stills):
         top = _MARGIN + _HEAD + row * (row_height + _GAP)
-        pictures = _pictures(comparison, row)
         for column, picture in enumerate(pictures):
             axes = place(_MARGIN + column * (_SIDE + _GAP), top, _SIDE, row_height)
             _show(axes, picture)
@@ -85,14 +87,14 @@ def _subtitle(comparison: Comparison) -> str:
     )
 
 
-def _resolution(comparison: Comparison) -> float:
+def _resolution(stills: Sequence[Sequence[np.ndarray]]) -> float:
     """Dots per inch: a picture gets its own pixels, at least 300 and at most 768 of them across."""
-    across = max(image.shape[1] for image in comparison.images)
+    across = max(full.shape[1] for full, *_ in stills)
     return min(max(across, 300), 768) / _SIDE
 
 
-def _pictures(comparison: Comparison, row: int) -> list[np.ndarray]:
-    full, accelerated = comparison.references[row], comparison.images[row]
+def _stills(comparison: Comparison, row: int) -> list[np.ndarray]:
+    full, accelerated = comparison.references[row].still, comparison.made[row].still
     return [full, accelerated, np.abs(accelerated - full) * AMPLIFICATION]
 
 

@@ -1,10 +1,11 @@
 """`report.json`: a comparison in numbers, in valid JSON.
 
 JSON has neither infinity nor NaN: what is not a number (the SSIM of pictures below 11 pixels) is
-null. A picture that is the full run's to the last bit has an infinite PSNR, written
-as `"psnr_db": null` with `"identical": true`. Means of PSNR are taken over the pictures that differ
-(all the others would only raise them). Over all samples, a speed-up is the full runs' total over
-the accelerated runs' total, and `nfe` is a mean.
+null. A sample that is the full run's to the last bit has an infinite PSNR, written
+as `"psnr_db": null` with `"identical": true`. Means of PSNR are taken over the samples that differ
+(all the others would only raise them); of a clip, a sample's PSNR and SSIM are the means over its
+frames, of a sound, they are those of its spectrogram. Over all samples, a speed-up is the full
+runs' total over the accelerated runs' total, and `nfe` is a mean.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from adaptive_diffusion.apps.comparison import Comparison, Result
 from adaptive_diffusion.apps.environment import describe_device, versions
-from adaptive_diffusion.apps.png import mask_text
+from adaptive_diffusion.apps.provenance import mask_text
 from adaptive_diffusion.apps.sampling import Sampler
 
 __all__ = ["record", "to_json"]
@@ -36,6 +37,8 @@ def record(
         "steps": settings.steps,
         "guidance": settings.guidance,
         "size": settings.size,
+        "frames": settings.frames,
+        "makes": comparison.made[0].kind,
         "policy": policy_name,
         "tolerance": policy_settings.get("tolerance"),
         "policy_settings": policy_settings,
@@ -65,6 +68,7 @@ def _summary(comparison: Comparison, result: Result) -> dict[str, Any]:
         "speedup_nfe": comparison.speedup_nfe(result),
         "speedup_wall": comparison.speedup_wall(result),
         "psnr_db": _or_null(result.mean_psnr_db),
+        "psnr_db_worst": _or_null(min(result.psnr_db)),
         "ssim": _or_null(result.mean_ssim),
         "identical": result.identical,
         "seconds": _mean(result.seconds),

@@ -9,12 +9,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from adaptive_diffusion.adapters.diffusers.components import denoisers
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
+from adaptive_diffusion.apps.media import Medium, media_of
 from adaptive_diffusion.policies import Policy
 
 __all__ = ["Batch", "Sample", "Sampler", "Settings"]
@@ -22,7 +22,7 @@ __all__ = ["Batch", "Sample", "Sampler", "Settings"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture to make.
+    """One picture, clip or sound to make.
 
     Attributes:
         prompt: None for a model that takes none.
@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all samples have in common; None leaves a choice to the pipeline."""
+    """What all samples have in common; None leaves a choice to the arguments or the pipeline."""
 
     steps: int = 50
     guidance: float | None = None
@@ -56,14 +56,13 @@ class Batch:
     """What one call of the pipeline made.
 
     Attributes:
-        images: `(B, H, W, C)` floats from 0 to 1, `(B, F, H, W, C)` for videos; None if they were
-            not decoded.
+        made: a picture, clip or sound for each sample; None if they were not decoded.
         masks: for every sample, which steps of the loop called the denoiser.
         seconds: wall-clock time from the first denoiser call to the end of the pipeline's call.
         notes: what the acceleration has to say, such as a batch that it decided as a whole.
     """
 
-    images: np.ndarray | None
+    made: list[Medium] | None
     masks: list[list[bool]]
     seconds: float
     notes: tuple[str, ...] = ()
@@ -75,27 +74,25 @@ class Sampler:
     Args:
         pipe: a diffusers pipeline.
         settings: for all of its calls.
-        videos: whether the caller can deal with videos, too.
 
     Raises:
-        ValueError: if the pipeline makes no pictures, or has no such setting.
+        ValueError: if the pipeline has no such setting.
     """
 
-    def __init__(self, pipe: Any, settings: Settings, *, videos: bool = False) -> None:
+    def __init__(self, pipe: Any, settings: Settings) -> None:
         self.pipe = pipe
         self.settings = settings
-        self._videos = videos
         self._parameters = inspect.signature(type(pipe).__call__).parameters
         self._check("num_inference_steps", "--steps", settings.steps)
         self._check("guidance_scale", "--guidance", settings.guidance)
         self._check("height", "--size", settings.size)
-        self._check("num_frames", "the frames", settings.frames)
+        self._check("num_frames", "--frames", settings.frames)
         self._check("generator", "--seed", True)
 
     def with_arguments(self, **more: Any) -> Sampler:
         """The same, with more arguments for the pipeline's calls."""
         arguments = {**self.settings.arguments, **more}
-        return Sampler(self.pipe, replace(self.settings, arguments=arguments), videos=self._videos)
+        return Sampler(self.pipe, replace(self.settings, arguments=arguments))
 
     @property
     def tells_steps(self) -> bool:
@@ -139,12 +136,16 @@ class Sampler:
     ) -> Batch:
         """Makes the samples in one call: in full, or accelerated by a policy.
 
-        Every sample has a generator of its own on the CPU, so that it is the same picture in any
-        batch and on any device.
+        Every sample has a generator of its own on the CPU, so that it is the same in any batch and
+        on any device.
+
+        Raises:
+            ValueError: if what is made is no picture, clip or sound, or there was no loop.
         """
         steps = steps or self.settings.steps
         arguments = self._arguments(samples, steps)
-        arguments["output_type"] = "np" if decode or not self.times_loop_alone else "latent"
+        if "output_type" in self._parameters:
+            arguments["output_type"] = "np" if decode or not self.times_loop_alone else "latent"
         if policy is None and on_step and self.tells_steps:
             arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
         switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
@@ -154,16 +155,17 @@ class Sampler:
             self._synchronize()
             seconds = time.perf_counter() - started[-1]
             report = None if run is None else run.report
-        images = self._pictures(result) if decode else None
+        made = media_of(result, self.pipe) if decode else None
         if report is None:
-            return Batch(images, [[True] * self._loop_length(steps) for _ in samples], seconds)
+            return Batch(made, [[True] * self._loop_length(steps) for _ in samples], seconds)
         if not report.steps:
             raise ValueError(f"{type(self.pipe).__name__} ran no denoising loop: {report}")
         masks = report.mask if len(report.mask) == len(samples) else report.mask * len(samples)
-        return Batch(images, masks, seconds, tuple(report.notes))
+        return Batch(made, masks, seconds, tuple(report.notes))
 
     def _arguments(self, samples: Sequence[Sample], steps: int) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+        arguments: dict[str, Any] = dict(self.settings.arguments)
+        arguments |= {
             "num_inference_steps": steps,
             "generator": [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples],
         }
@@ -180,21 +182,11 @@ class Sampler:
         own = {
             name: [sample.arguments[name] for sample in samples] for name in samples[0].arguments
         }
-        return arguments | dict(self.settings.arguments) | own
+        return arguments | own
 
     def _check(self, parameter: str, option: str, value: object) -> None:
         if value is not None and parameter not in self._parameters:
             raise ValueError(f"{type(self.pipe).__name__} has no {parameter}: omit {option}")
-
-    def _pictures(self, result: Any) -> np.ndarray:
-        images = getattr(result, "images", getattr(result, "frames", None))
-        pictures = None if images is None else np.asarray(images, dtype=np.float32)
-        if pictures is None or pictures.ndim not in ((4, 5) if self._videos else (4,)):
-            raise ValueError(
-                f"{type(self.pipe).__name__} makes no pictures: call it from Python, "
-                "after enable(pipe)"
-            )
-        return pictures
 
     def _loop_length(self, steps: int) -> int:
         """Steps of the last loop: second-order solvers have two for each one asked for."""

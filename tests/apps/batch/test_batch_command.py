@@ -207,8 +207,8 @@ def test_a_picture_of_no_numbers_is_a_failure(cli, tmp_path, monkeypatch):
 
     def spoil(self: Sampler, samples: Any, *rest: Any, **more: Any) -> Any:
         batch = original(self, samples, *rest, **more)
-        assert batch.images is not None
-        batch.images[1, 0, 0] = np.nan
+        assert batch.made is not None
+        batch.made[1].pixels[0, 0] = np.nan
         return batch
 
     monkeypatch.setattr(Sampler, "run", spoil)
@@ -350,3 +350,13 @@ def whole_and_unchanged(
         was = before.get(path, stat)
         assert (stat.st_ino, stat.st_mtime_ns) == (was.st_ino, was.st_mtime_ns)
     return now
+
+
+def test_sounds_are_made_once_and_can_be_heard(cli, sound_model, tmp_path):
+    file, out = write(tmp_path, [{"prompt": "a bell"}, {"prompt": "a drum"}]), tmp_path / "out"
+    options = ("--model", sound_model, "--steps", 4, "--out", out)
+    assert cli("batch", file, *options).code == 0
+    keys = {entry["key"] for entry in manifest(out)}
+    assert {path.stem for path in out.glob("*.wav")} == keys
+    assert all(record(out, key)["error"] is None for key in keys)
+    assert "2 there before" in cli("batch", file, *options).out

@@ -152,10 +152,10 @@ def test_a_worker_that_can_not_write_ends_the_run(tmp_path):
     folder = ours.outputs.folder
 
     class Full(Outputs):
-        def add(self, key: str, record: str, picture: bytes | None) -> None:
+        def add(self, key: str, record: str, *content: Any) -> None:
             if len(self.made()) == 4:
                 self._unfinished /= "full"  # a folder that is not there
-            super().add(key, record, picture)
+            super().add(key, record, *content)
 
     with ours.outputs.claimed(), pytest.raises(BatchError, match="what was made is kept"):
         list(make_on_ray(Maker(ours.model, Full(folder)), ours.calls, Workers()))

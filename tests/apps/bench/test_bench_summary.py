@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adaptive_diffusion.apps.bench.cells import Cell
-from adaptive_diffusion.apps.bench.fidelity import IDENTICAL_DB, Judge, frechet_distance
+from adaptive_diffusion.apps.bench.fidelity import Judge, frechet_distance
 from adaptive_diffusion.apps.bench.store import FeatureStore, Key, Store
 from adaptive_diffusion.apps.bench.summary import (
     CellSummary,
@@ -21,6 +21,8 @@ from adaptive_diffusion.apps.bench.summary import (
     worst_tenth,
 )
 from adaptive_diffusion.apps.bench.table import equal_cost_tables, table
+from adaptive_diffusion.apps.closeness import IDENTICAL_DB
+from adaptive_diffusion.apps.media import Clip, Picture
 
 CELL = Cell("emoji", "ddim", 48, 3.0)
 
@@ -176,7 +178,7 @@ def judge():
 
 
 def test_identical_pictures_count_as_so_many_decibels(judge):
-    picture = np.linspace(0, 1, 16 * 16 * 3, dtype=np.float32).reshape(16, 16, 3)
+    picture = Picture(np.linspace(0, 1, 16 * 16 * 3, dtype=np.float32).reshape(16, 16, 3))
     assert judge.closeness(picture, picture)["psnr_db"] == IDENTICAL_DB
     assert judge.closeness(picture, picture)["ssim"] == pytest.approx(1)
 
@@ -186,15 +188,16 @@ def test_a_videos_closeness_is_the_mean_over_its_frames(judge):
     other = video.copy()
     other[0] += 0.1
     other[1] += 0.01
-    assert judge.closeness(other, video)["psnr_db"] == pytest.approx(30, abs=0.01)
+    assert judge.closeness(Clip(other), Clip(video))["psnr_db"] == pytest.approx(30, abs=0.01)
 
 
 def test_small_pictures_have_no_ssim_and_broken_ones_nothing(judge):
     picture = np.zeros((8, 8, 1), dtype=np.float32)
-    assert judge.closeness(picture + 0.1, picture)["ssim"] is None
-    picture[0, 0] = math.nan
+    assert judge.closeness(Picture(picture + 0.1), Picture(picture))["ssim"] is None
+    broken = picture.copy()
+    broken[0, 0] = math.nan
     with pytest.raises(ValueError, match="no numbers"):
-        judge.closeness(picture, np.zeros_like(picture))
+        judge.closeness(Picture(broken), Picture(picture))
 
 
 def test_metrics_that_are_not_to_be_had_are_noted(monkeypatch):
@@ -208,7 +211,7 @@ def test_metrics_that_are_not_to_be_had_are_noted(monkeypatch):
     monkeypatch.setattr(fidelity, "_load_lpips", fail)
     monkeypatch.setattr(fidelity, "_load_inception", fail)
     judge = Judge(torch.device("cpu"), features=True)
-    picture = np.zeros((16, 16, 3), dtype=np.float32)
+    picture = Picture(np.zeros((16, 16, 3), dtype=np.float32))
     assert judge.notes == ["no LPIPS: no weights", "no FID: no weights"]
     assert judge.closeness(picture, picture)["lpips"] is None
     assert judge.features(picture) is None
@@ -237,5 +240,5 @@ def test_networks_get_pictures_as_they_need_them(monkeypatch):
     monkeypatch.setattr(fidelity, "_load_inception", Inception)
     judge = Judge(torch.device("cpu"), features=True)
     video = np.full((2, 16, 16, 1), 0.5, dtype=np.float32)
-    assert judge.closeness(video, video - 0.25)["lpips"] == pytest.approx(0.25)
-    assert judge.features(video).tolist() == [[128.0] * 3] * 2
+    assert judge.closeness(Clip(video), Clip(video - 0.25))["lpips"] == pytest.approx(0.25)
+    assert judge.features(Clip(video)).tolist() == [[128.0] * 3] * 2

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptive_diffusion.apps.media import Picture
 from adaptive_diffusion.apps.page.drawing import (
     amplified_difference,
     batch_status,
@@ -50,8 +51,8 @@ def test_a_batch_has_a_timeline_for_every_sample() -> None:
 
 
 def test_differences_are_amplified_and_fidelity_is_told() -> None:
-    image = np.full((1, 384, 384, 3), 0.5, dtype=np.float32)
+    image = np.full((384, 384, 3), 0.5, dtype=np.float32)
     other = image + 0.02
-    assert (amplified_difference(image[0], other[0]) == round(0.16 * 255)).all()
-    assert fidelity(image, image) == "PSNR identical"
-    assert fidelity(other, image) == "PSNR 34.0 dB"
+    assert (amplified_difference(image, other) == round(0.16 * 255)).all()
+    assert fidelity(Picture(image), Picture(image)) == "PSNR identical"
+    assert fidelity(Picture(other), Picture(image)) == "PSNR 34.0 dB"

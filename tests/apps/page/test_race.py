@@ -43,9 +43,9 @@ def test_each_run_gives_what_it_gives_alone(name: str) -> None:
     for view, policy in ((full, None), (fast, LOOSE)):
         alone = sampler(name).run(samples(name), policy)
         assert view.done
-        assert view.images is not None
-        assert alone.images is not None
-        assert np.array_equal(view.images, alone.images)
+        assert view.made is not None
+        assert alone.made is not None
+        assert np.array_equal(view.made[0].frames, alone.made[0].frames)
         assert list(map(list, view.masks)) == alone.masks
     assert all(full.masks[0])
     assert not all(fast.masks[0])
@@ -55,11 +55,11 @@ def test_previews_come_before_the_finished_picture() -> None:
     runs = [Run(sampler(), samples(), LOOSE)]
     slow_down(runs[0], 0.05)
     views = [view for (view,) in race(runs, threading.Event())]
-    unfinished = [view for view in views if not view.done and view.images is not None]
+    unfinished = [view for view in views if not view.done and view.made is not None]
     assert unfinished
-    assert unfinished[0].images is not None
-    assert views[-1].images is not None
-    assert unfinished[0].images.shape == views[-1].images.shape
+    assert unfinished[0].made is not None
+    assert views[-1].made is not None
+    assert unfinished[0].made[0].still.shape == views[-1].made[0].still.shape
     lengths = [len(view.masks[0]) for view in views if view.masks]
     assert lengths == sorted(lengths)
 
@@ -107,7 +107,7 @@ def test_a_cancelled_race_ends_within_a_step_and_leaves_the_pipelines_as_they_we
     assert not any(run.view.done for run in runs)
     for run in runs:
         assert type(run._sampler.pipe.unet).__call__ is torch.nn.Module.__call__
-        assert sampler().run(samples()).images is not None
+        assert sampler().run(samples()).made is not None
 
 
 def test_who_stops_watching_stops_the_runs() -> None:

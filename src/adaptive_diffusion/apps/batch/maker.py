@@ -13,7 +13,8 @@ from adaptive_diffusion.apps.batch.jobs import Job
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
 from adaptive_diffusion.apps.environment import describe_device, versions
-from adaptive_diffusion.apps.png import encode_png, how_made, mask_text
+from adaptive_diffusion.apps.media import Medium
+from adaptive_diffusion.apps.provenance import how_made, mask_text
 from adaptive_diffusion.apps.record import to_json
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.profile import Profile
@@ -92,7 +93,7 @@ class Maker:
         return [outcome for key, job in jobs.items() for outcome in self._make({key: job})]
 
     def _keep(self, key: str, job: Job, made: _Made) -> Outcome:
-        if not np.isfinite(made.image).all():
+        if not np.isfinite(made.medium.frames).all():
             return self.fail(key, job, "the model gave values that are no numbers (NaN)")
         entries = how_made(made.sample, made.mask, job.policy, made.sampler, self._model.name)
         details = {
@@ -102,7 +103,8 @@ class Maker:
             "notes": made.notes,
             "error": None,
         }
-        self.outputs.add(key, self._record(key, job, details), encode_png(made.image, entries))
+        content, suffix = made.medium.encode(entries), made.medium.suffix
+        self.outputs.add(key, self._record(key, job, details), content, suffix)
         misfits = self._profile.differences(self._pipe, job.steps) if self._profile else []
         return Outcome(key, job.steps, tuple(made.mask), notes=(*misfits, *made.notes))
 
@@ -124,7 +126,7 @@ class _Made:
     """One of a call's pictures; seconds are its share of the call's denoising and decoding."""
 
     sample: Sample
-    image: np.ndarray
+    medium: Medium
     mask: Sequence[bool]
     seconds: float
     notes: tuple[str, ...]
@@ -135,10 +137,10 @@ def _run(pipe: Any, jobs: Sequence[Job]) -> list[_Made]:
     sampler = Sampler(pipe, jobs[0].settings)
     samples = [_sample(sampler, job) for job in jobs]
     batch = sampler.run(samples, jobs[0].policy)
-    assert batch.images is not None
+    assert batch.made is not None
     return [
-        _Made(sample, image, mask, batch.seconds / len(jobs), batch.notes, sampler)
-        for sample, image, mask in zip(samples, batch.images, batch.masks, strict=True)
+        _Made(sample, medium, mask, batch.seconds / len(jobs), batch.notes, sampler)
+        for sample, medium, mask in zip(samples, batch.made, batch.masks, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """The folder of the pictures: every file in it is whole, and what has a picture is done.
 
-    KEY.png              a picture
+    KEY.png              a picture; a clip is KEY.gif, a sound KEY.wav
     KEY.json             how it was made, or why it could not be
     NAME.manifest.jsonl  which line of the prompts' file has which key
     .unfinished/         what is being written; gone after the run
@@ -20,6 +20,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+
+from adaptive_diffusion.apps.media import SUFFIXES
 
 __all__ = ["OutputError", "Outputs"]
 
@@ -66,21 +68,21 @@ class Outputs:
 
     def made(self) -> set[str]:
         """The keys of all pictures."""
-        return {file.stem for file in self.folder.glob("*.png")}
+        return {file.stem for file in self.folder.iterdir() if file.suffix in SUFFIXES}
 
     def is_made(self, key: str) -> bool:
         """Whether there is a picture of that key."""
-        return (self.folder / f"{key}.png").is_file()
+        return any((self.folder / f"{key}{suffix}").is_file() for suffix in SUFFIXES)
 
-    def add(self, key: str, record: str, picture: bytes | None) -> None:
-        """Writes a record (JSON) and, if it could be made, the picture (PNG).
+    def add(self, key: str, record: str, content: bytes | None, suffix: str = ".png") -> None:
+        """Writes a record (JSON) and, if it could be made, the picture's content.
 
         Raises:
             OutputError: if they can't be written; then neither is.
         """
         files = {f"{key}.json": record.encode("utf-8", "backslashreplace")}
-        if picture is not None:
-            files[f"{key}.png"] = picture
+        if content is not None:
+            files[f"{key}{suffix}"] = content
         self._write(files)
 
     def add_manifest(self, name: str, text: str) -> None:

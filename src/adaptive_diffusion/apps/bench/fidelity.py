@@ -1,4 +1,4 @@
-"""How close a picture or video is to the full run's.
+"""How close a picture, clip or sound is to the full run's.
 
 PSNR and SSIM need nothing. LPIPS and the features for FID come from networks, through torchmetrics
 (the extra `metrics`); without it, or without its weights, they are None and a note says why.
@@ -6,6 +6,7 @@ PSNR and SSIM need nothing. LPIPS and the features for FID come from networks, t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.numerics.metrics import psnr, ssim
+from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness, frames
+from adaptive_diffusion.apps.media import Medium
 
-__all__ = ["IDENTICAL_DB", "Judge", "frechet_distance"]
-
-IDENTICAL_DB = 120.0
-"""What the PSNR of identical pictures counts as: it would be infinite, and no mean could be taken.
-Float pictures with less than a millionth of the range between them count the same."""
-
-_SMALLEST_SSIM = 11  # pixels: the window of the measure
+__all__ = ["Judge", "frechet_distance"]
 
 
 class Judge:
@@ -33,27 +29,25 @@ class Judge:
         self._lpips = self._try("LPIPS", _load_lpips)
         self._inception = self._try("FID", _load_inception) if features else None
 
-    def closeness(self, picture: np.ndarray, reference: np.ndarray) -> dict[str, float | None]:
-        """PSNR, SSIM and LPIPS; of videos, the means over the frames.
+    def closeness(self, made: Medium, reference: Medium) -> dict[str, float | None]:
+        """PSNR, SSIM and LPIPS: the means over the frames, of a sound over its spectrograms.
 
-        Raises `ValueError` if the picture is not a number somewhere: it is no picture then.
+        Raises `ValueError` if it is not a number somewhere: nothing can be compared then.
         """
-        if not np.isfinite(picture).all():
-            raise ValueError("the picture has values that are no numbers")
-        images, references = _frames(picture), _frames(reference)
-        decibels = psnr(images, references).clamp(max=IDENTICAL_DB)
-        large = min(images.shape[-2:]) >= _SMALLEST_SSIM
+        decibels, similarity = closeness(made, reference)
+        if math.isnan(decibels):
+            raise ValueError(f"the {made.kind} has values that are no numbers")
         return {
-            "psnr_db": decibels.mean().item(),
-            "ssim": ssim(images, references).mean().item() if large else None,
-            "lpips": self._distance(images, references),
+            "psnr_db": min(decibels, IDENTICAL_DB),
+            "ssim": None if math.isnan(similarity) else similarity,
+            "lpips": self._distance(frames(made), frames(reference)),
         }
 
-    def features(self, picture: np.ndarray) -> np.ndarray | None:
+    def features(self, made: Medium) -> np.ndarray | None:
         """One row of Inception's features per frame; None without the network."""
         if self._inception is None:
             return None
-        bytes_ = (_colour(_frames(picture)).clamp(0, 1) * 255).round().to(torch.uint8)
+        bytes_ = (_colour(frames(made)).clamp(0, 1) * 255).round().to(torch.uint8)
         with torch.inference_mode():
             return self._inception(bytes_.to(self._device)).float().cpu().numpy()
 
@@ -91,12 +85,6 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
     traces = sum(np.trace(each) for each in covariances)
     return float(means + traces - 2 * np.sqrt(eigenvalues).sum())
-
-
-def _frames(picture: np.ndarray) -> Tensor:
-    """`(F, C, H, W)`, one frame for a picture."""
-    tensor = torch.from_numpy(np.ascontiguousarray(picture)).movedim(-1, -3)
-    return tensor if tensor.ndim == 4 else tensor[None]
 
 
 def _colour(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from adaptive_diffusion.apps.bench.store import FeatureStore, Key
 from adaptive_diffusion.apps.bench.summary import CellSummary, summarise
 from adaptive_diffusion.apps.bench.table import table
 from adaptive_diffusion.apps.environment import describe_device, versions
-from adaptive_diffusion.apps.png import mask_text
+from adaptive_diffusion.apps.provenance import mask_text
 
 __all__ = ["commit", "write_outputs"]
 

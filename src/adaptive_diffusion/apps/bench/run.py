@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -30,6 +29,7 @@ from adaptive_diffusion.apps.bench.store import FeatureStore, Key, Store
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Model, Suite
 from adaptive_diffusion.apps.bench.ways import Made, Maker, using_scheduler
 from adaptive_diffusion.apps.loading import load_pipeline
+from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
 from adaptive_diffusion.miniatures import miniatures
 
@@ -95,7 +95,7 @@ class Bench:
             settings = Settings(
                 cell.steps, cell.guidance, self.suite.size, self.suite.frames, arguments
             )
-            sampler = Sampler(pipe, settings, videos=True)
+            sampler = Sampler(pipe, settings)
             yield _Study(self, cell, select(rows, self.suite.rows), samples, sampler, judge)
 
     def _samples(self, model: str, taken: Mapping[str, Any]) -> list[Sample]:
@@ -195,8 +195,8 @@ class _Study:
         key = self._key(row, sample)
         try:
             made = full if row is FULL else self._maker.make(row, sample, decode=True)
-            closeness = self.judge.closeness(_picture(made), _picture(full))
-            features = self.judge.features(_picture(made))
+            closeness = self.judge.closeness(_medium(made), _medium(full))
+            features = self.judge.features(_medium(made))
         except Exception as error:
             self.bench.store.add(key, error=_first_line(error))
             return
@@ -242,9 +242,9 @@ def expand(models: Sequence[Model]) -> list[Model]:
     ]
 
 
-def _picture(made: Made) -> np.ndarray:
-    assert made.picture is not None
-    return made.picture
+def _medium(made: Made) -> Medium:
+    assert made.medium is not None
+    return made.medium
 
 
 def _open_picture(file: Path) -> Image.Image:

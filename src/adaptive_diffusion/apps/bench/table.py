@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from adaptive_diffusion.apps.bench.fidelity import IDENTICAL_DB
 from adaptive_diffusion.apps.bench.rows import FULL
 from adaptive_diffusion.apps.bench.summary import (
     SPEEDUPS,
@@ -14,6 +13,7 @@ from adaptive_diffusion.apps.bench.summary import (
     RowSummary,
     equal_cost,
 )
+from adaptive_diffusion.apps.closeness import IDENTICAL_DB
 
 __all__ = ["equal_cost_tables", "table"]
 

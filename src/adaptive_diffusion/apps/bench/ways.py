@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 
 from adaptive_diffusion.apps.bench.rows import FULL, Row
 from adaptive_diffusion.apps.bench.suite import OWN_SCHEDULER
 from adaptive_diffusion.apps.loading import make_scheduler
+from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 
 __all__ = ["Made", "Maker", "using_scheduler"]
@@ -26,13 +26,13 @@ class Made:
     """What came out.
 
     Attributes:
-        picture: `(H, W, C)` or `(F, H, W, C)`; None if it was not decoded.
+        medium: the picture, clip or sound; None if it was not decoded.
         work: for every step of the loop, the share of the full denoiser's work that was done.
         seconds: of the denoising loop.
         memory_gib: the highest use of the GPU's memory; None on other devices.
     """
 
-    picture: np.ndarray | None
+    medium: Medium | None
     work: list[float]
     seconds: float
     memory_gib: float | None
@@ -56,8 +56,8 @@ class Maker:
             batch, work = self._run(row, sample, decode)
         if row is FULL:
             self._loop_length = len(work)
-        picture = None if batch.images is None else batch.images[0]
-        return Made(picture, work, batch.seconds, peak[0] if peak else None)
+        medium = None if batch.made is None else batch.made[0]
+        return Made(medium, work, batch.seconds, peak[0] if peak else None)
 
     def _run(self, row: Row, sample: Sample, decode: bool) -> tuple[Batch, list[float]]:
         steps = row.steps or self._sampler.settings.steps

@@ -54,10 +54,10 @@ def batch_tab(models: Models, newest: Newest, controls: Controls) -> None:
 
 
 def _captioned(view: View, seed: int) -> Any:
-    if view.images is None or not view.masks:
+    if view.made is None or not view.masks:
         return gr.skip()
-    masks = view.masks if len(view.masks) == len(view.images) else view.masks * len(view.images)
+    masks = view.masks if len(view.masks) == len(view.made) else view.masks * len(view.made)
     return [
-        (pixels(image), f"seed {seed + index}: {sum(mask)} calls")
-        for index, (image, mask) in enumerate(zip(view.images, masks, strict=True))
+        (pixels(medium.still), f"seed {seed + index}: {sum(mask)} calls")
+        for index, (medium, mask) in enumerate(zip(view.made, masks, strict=True))
     ]

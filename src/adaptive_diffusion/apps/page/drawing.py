@@ -6,25 +6,22 @@ import html
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
+from adaptive_diffusion.apps.closeness import closeness
 from adaptive_diffusion.apps.display import decibels
-from adaptive_diffusion.apps.figure import AMPLIFICATION
+from adaptive_diffusion.apps.encoding import enlarged, to_bytes
+from adaptive_diffusion.apps.media import AMPLIFICATION, Medium
 from adaptive_diffusion.apps.page.race import View
-from adaptive_diffusion.apps.png import to_bytes
-from adaptive_diffusion.numerics.metrics import psnr
 
-__all__ = ["amplified_difference", "batch_status", "fidelity", "pixels", "status"]
+__all__ = ["SMALLEST", "amplified_difference", "batch_status", "fidelity", "pixels", "status"]
 
-_SMALLEST = 384
+SMALLEST = 384
 """Pixels that a picture is wide on the page, at least: smaller ones are enlarged, unsmoothed."""
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
     """An image `(H, W, C)` of floats from 0 to 1 as bytes, large enough to be looked at."""
-    factor = max(1, -(-_SMALLEST // image.shape[1]))
-    shown = to_bytes(image)
-    return shown.repeat(factor, axis=0).repeat(factor, axis=1)
+    return to_bytes(enlarged(image, SMALLEST))
 
 
 def amplified_difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -32,10 +29,9 @@ def amplified_difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray
     return pixels(np.abs(image - reference) * AMPLIFICATION)
 
 
-def fidelity(images: np.ndarray, references: np.ndarray) -> str:
-    """The PSNR of all of them together, to read."""
-    value = psnr(torch.from_numpy(images)[None], torch.from_numpy(references)[None])
-    return f"PSNR {decibels(float(value))}"
+def fidelity(made: Medium, reference: Medium) -> str:
+    """The PSNR, to read."""
+    return f"PSNR {decibels(closeness(made, reference)[0])}"
 
 
 def status(view: View, steps: int, *figures: str) -> str:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from adaptive_diffusion.apps.media import Medium, Picture
 from adaptive_diffusion.apps.preview import preview
 from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 from adaptive_diffusion.policies import ErrorControlled, Policy
@@ -34,14 +33,14 @@ class View:
     """What there is to see of a run.
 
     Attributes:
-        images: `(B, H, W, C)` or `(B, F, H, W, C)` floats from 0 to 1: previews until the run is
-            done; None as long as there are none.
+        made: for each sample what it is so far: previews until the run is done; None as long as
+            there are none.
         masks: for every sample, which steps called the denoiser so far.
         seconds: what the run's clock shows.
-        done: whether the images are the finished ones.
+        done: whether what is made is finished.
     """
 
-    images: np.ndarray | None = None
+    made: Sequence[Medium] | None = None
     masks: tuple[tuple[bool, ...], ...] = ()
     seconds: float = 0.0
     done: bool = False
@@ -83,7 +82,7 @@ class Run:
             self._stop_clock()
             # the steps seen are more exact: image-to-image makes only some of those asked for
             masks = self.view.masks or tuple(map(tuple, batch.masks))
-            self.view = View(batch.images, masks, self.clock, done=True)
+            self.view = View(batch.made, masks, self.clock, done=True)
         except BaseException as error:  # told to whoever watches the race
             self.error = error
         finally:
@@ -135,7 +134,7 @@ class Run:
         if now - self._previewed >= _PREVIEW:
             images = preview(pipe, latents)
             if images is not None:
-                self._show(images=images)
+                self._show(made=[Picture(image) for image in images])
             self._previewed = now
 
     def _show(self, **news: Any) -> None:

@@ -49,7 +49,7 @@ class Asked:
         """The pipeline with these settings, as far as it takes them."""
         guidance = self.guidance if takes(type(pipe).__call__, "guidance_scale") else None
         settings = Settings(self.steps, guidance, arguments=arguments)
-        return Sampler(pipe, settings, videos=True)
+        return Sampler(pipe, settings)
 
 
 class Controls:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.figure import AMPLIFICATION
+from adaptive_diffusion.apps.media import AMPLIFICATION
 from adaptive_diffusion.apps.page.drawing import amplified_difference, fidelity, pixels, status
 from adaptive_diffusion.apps.page.race import Run, View, race
 from adaptive_diffusion.apps.sampling import Sample, Sampler
@@ -77,20 +77,21 @@ class Sides:
         steps = max(steps if not view.done else len(view.masks[0]) for view in views)
         if not (full.done and fast.done):
             return (*_side(full, steps), *_side(fast, steps), None, None)
-        assert full.images is not None
-        assert fast.images is not None
+        assert full.made is not None
+        assert fast.made is not None
         figures = [
-            fidelity(fast.images, full.images),
+            fidelity(fast.made[0], full.made[0]),
             f"{_ratio(full, fast):.2f}× fewer calls",
             f"{full.seconds / fast.seconds:.2f}× faster",
         ]
-        pair = pixels(full.images[0]), pixels(fast.images[0])
-        difference = amplified_difference(fast.images[0], full.images[0])
+        stills = fast.made[0].still, full.made[0].still
+        pair = pixels(stills[1]), pixels(stills[0])
+        difference = amplified_difference(*stills)
         return (*_side(full, steps), *_side(fast, steps, *figures), pair, difference)
 
 
 def _side(view: View, steps: int, *figures: str) -> tuple[Any, str]:
-    picture = None if view.images is None else pixels(view.images[0])
+    picture = None if view.made is None else pixels(view.made[0].still)
     return picture, status(view, steps, *figures)
 
 

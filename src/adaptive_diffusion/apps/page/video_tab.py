@@ -5,15 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
+from adaptive_diffusion.apps.encoding import enlarged
 from adaptive_diffusion.apps.loading import takes
-from adaptive_diffusion.apps.page.drawing import fidelity, pixels, status
+from adaptive_diffusion.apps.media import Clip
+from adaptive_diffusion.apps.page.drawing import SMALLEST, fidelity, status
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Newest
 from adaptive_diffusion.apps.page.race import Run, View, race
@@ -22,8 +21,6 @@ from adaptive_diffusion.apps.page.settings import Controls
 from adaptive_diffusion.apps.page.sides import SHOWN
 
 __all__ = ["video_tab"]
-
-_FRAME = 125  # milliseconds
 
 
 def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
@@ -58,7 +55,7 @@ def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
             figures = []
             if full_view.done and fast_view.done:
                 figures = [
-                    fidelity(fast_view.images, full_view.images),  # type: ignore[arg-type]
+                    fidelity(fast_view.made[0], full_view.made[0]),  # type: ignore[index]
                     f"{full_view.seconds / fast_view.seconds:.2f}× faster",
                 ]
             yield (
@@ -81,15 +78,11 @@ def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
 
 def _film(view: View) -> Any:
     """The frames as a GIF that plays over and over; none before the run is done."""
-    if not view.done or view.images is None:
+    if not view.done or view.made is None:
         return None
-    if view.images.ndim != 5:
-        raise ValueError("the model makes single pictures: see the Generate tab")
-    return str(_save_gif(view.images[0]))
-
-
-def _save_gif(frames: np.ndarray) -> Path:
-    first, *others = (Image.fromarray(pixels(frame)) for frame in frames)
-    with tempfile.NamedTemporaryFile(suffix=".gif", delete=False) as file:
-        first.save(file, "GIF", save_all=True, append_images=others, duration=_FRAME, loop=0)
-    return Path(file.name)
+    clip = view.made[0]
+    if not isinstance(clip, Clip):
+        raise ValueError(f"the model makes a {clip.kind}: see the Generate tab")
+    with tempfile.NamedTemporaryFile(suffix=clip.suffix, delete=False) as file:
+        file.write(Clip(enlarged(clip.frames, SMALLEST)).encode({}))
+    return file.name

@@ -13,7 +13,7 @@ from PIL import Image
 
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
-from adaptive_diffusion.apps.png import to_bytes
+from adaptive_diffusion.apps.encoding import to_bytes
 from adaptive_diffusion.apps.preview import Previews
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.sharing import (

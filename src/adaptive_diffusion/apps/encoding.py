@@ -1,0 +1,85 @@
+"""Arrays as the content of files: PNG, GIF and WAV, each with text about itself inside."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import wave
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+__all__ = ["encode_gif", "encode_png", "encode_wav", "enlarged", "to_bytes"]
+
+_FRAME_MILLISECONDS = 125
+_LOUDEST = 32767  # of sixteen bits
+
+
+def encode_png(image: np.ndarray, entries: Mapping[str, str]) -> bytes:
+    """A picture `(H, W, C)` of floats from 0 to 1; the entries are its text."""
+    info = PngInfo()
+    for key, value in entries.items():
+        info.add_text(key, value)
+    content = io.BytesIO()
+    Image.fromarray(to_bytes(image)).save(content, format="PNG", pnginfo=info)
+    return content.getvalue()
+
+
+def encode_gif(frames: np.ndarray, entries: Mapping[str, str]) -> bytes:
+    """Frames `(F, H, W, C)` of floats from 0 to 1, over and over, eight a second.
+
+    The entries are its comment, as JSON.
+    """
+    first, *others = (Image.fromarray(to_bytes(frame)) for frame in frames)
+    content = io.BytesIO()
+    first.save(
+        content,
+        format="GIF",
+        save_all=True,
+        append_images=others,
+        duration=_FRAME_MILLISECONDS,
+        loop=0,
+        comment=_as_json(entries),
+    )
+    return content.getvalue()
+
+
+def encode_wav(waveform: np.ndarray, sampling_rate: int, entries: Mapping[str, str]) -> bytes:
+    """A waveform `(channels, N)` of floats from -1 to 1, in sixteen bits; what is louder is cut.
+
+    The entries are its comment (ICMT), as JSON.
+    """
+    samples = (np.nan_to_num(waveform).clip(-1, 1) * _LOUDEST).round().astype("<i2")
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(len(samples))
+        file.setsampwidth(samples.itemsize)
+        file.setframerate(sampling_rate)
+        file.writeframes(samples.T.tobytes())
+    comment = _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", _as_json(entries) + b"\0"))
+    body = content.getvalue()[8:] + comment
+    return _chunk(b"RIFF", body)
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Eight bits per channel, without the channel axis for grey."""
+    pixels = (np.nan_to_num(image).clip(0, 1) * 255).round().astype(np.uint8)
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+def enlarged(images: np.ndarray, smallest: int) -> np.ndarray:
+    """Images `(..., H, W, C)` of so many pixels across or more: pixels are repeated, unsmoothed."""
+    factor = max(1, -(-smallest // images.shape[-2]))
+    return images.repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
+def _as_json(entries: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(entries), ensure_ascii=False).encode()
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    """A part of a RIFF file, padded to whole words."""
+    return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)

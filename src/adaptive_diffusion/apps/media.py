@@ -1,0 +1,185 @@
+"""What a pipeline makes: pictures, clips and sounds.
+
+Each can be looked at, so that all are compared and shown in the same way: only this module knows
+which of them a sample is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+
+from adaptive_diffusion.apps.encoding import encode_gif, encode_png, encode_wav, enlarged
+from adaptive_diffusion.numerics.spectrogram import spectrogram
+
+__all__ = ["AMPLIFICATION", "SUFFIXES", "Clip", "Medium", "Picture", "Sound", "media_of"]
+
+AMPLIFICATION = 8
+"""Of the differences: the same in every picture, so that pictures can be told apart by it."""
+
+_MOST_FRAMES = 16  # of a clip, on its still
+_WIDTH = 128  # pixels of a clip in a file to look at: a smaller one is enlarged
+
+
+class Medium(Protocol):
+    """A picture, a clip or a sound.
+
+    Attributes:
+        kind: what to call it.
+        suffix: of its file's name.
+    """
+
+    kind: ClassVar[str]
+    suffix: ClassVar[str]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """What fidelity is measured on: `(F, H, W, C)` floats from 0 to 1."""
+
+    @property
+    def still(self) -> np.ndarray:
+        """One picture `(H, W, C)` that shows it."""
+
+    def encode(self, entries: Mapping[str, str]) -> bytes:
+        """The content of its file, with text entries inside."""
+
+    def beside(self, reference: Any) -> dict[str, bytes]:
+        """Files that show it beside another of its kind, as far as two stills can't: by suffix."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture `(H, W, C)` of floats from 0 to 1."""
+
+    kind: ClassVar[str] = "picture"
+    suffix: ClassVar[str] = ".png"
+    pixels: np.ndarray
+
+    @property
+    def frames(self) -> np.ndarray:
+        """One."""
+        return self.pixels[None]
+
+    @property
+    def still(self) -> np.ndarray:
+        """Itself."""
+        return self.pixels
+
+    def encode(self, entries: Mapping[str, str]) -> bytes:
+        """The content of its file."""
+        return encode_png(self.pixels, entries)
+
+    def beside(self, reference: Picture) -> dict[str, bytes]:
+        """No files: the figure shows all there is."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video without sound: frames `(F, H, W, C)` of floats from 0 to 1."""
+
+    kind: ClassVar[str] = "clip"
+    suffix: ClassVar[str] = ".gif"
+    frames: np.ndarray
+
+    @property
+    def still(self) -> np.ndarray:
+        """Frames from first to last, at most sixteen, in reading order."""
+        count = min(len(self.frames), _MOST_FRAMES)
+        shown = self.frames[np.linspace(0, len(self.frames) - 1, count).round().astype(int)]
+        across = math.ceil(math.sqrt(count))
+        return _sheet(shown, across)
+
+    def encode(self, entries: Mapping[str, str]) -> bytes:
+        """The content of its file."""
+        return encode_gif(self.frames, entries)
+
+    def beside(self, reference: Clip) -> dict[str, bytes]:
+        """A file to look at: the reference, the clip, and their difference, side by side."""
+        difference = np.abs(self.frames - reference.frames) * AMPLIFICATION
+        films = [enlarged(each, _WIDTH) for each in (reference.frames, self.frames, difference)]
+        shows = f"full, accelerated, difference x{AMPLIFICATION}"
+        return {".gif": encode_gif(np.concatenate(films, axis=2), {"shows": shows})}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound: a waveform `(channels, N)` of floats from -1 to 1, and its samples per second."""
+
+    kind: ClassVar[str] = "sound"
+    suffix: ClassVar[str] = ".wav"
+    waveform: np.ndarray
+    sampling_rate: int
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The spectrogram of each channel, `(channels, H, W, 1)`: high frequencies above."""
+        seen = spectrogram(torch.from_numpy(self.waveform), self.sampling_rate)
+        return seen.flip(1)[..., None].numpy()
+
+    @property
+    def still(self) -> np.ndarray:
+        """The spectrograms of the channels below each other, stretched to about a square."""
+        sheet = _sheet(self.frames, across=1)
+        height, width, _ = sheet.shape
+        tall = sheet.repeat(max(1, round(width / height)), axis=0)
+        return tall.repeat(max(1, round(height / width)), axis=1)
+
+    def encode(self, entries: Mapping[str, str]) -> bytes:
+        """The content of its file."""
+        return encode_wav(self.waveform, self.sampling_rate, entries)
+
+    def beside(self, reference: Sound) -> dict[str, bytes]:
+        """Files to listen to: the reference and the sound."""
+        return {"-full.wav": reference.encode({}), "-accelerated.wav": self.encode({})}
+
+
+SUFFIXES = tuple(kind.suffix for kind in (Picture, Clip, Sound))
+
+
+def media_of(result: Any, pipe: Any) -> list[Medium]:
+    """What a pipeline's call, with `output_type="np"`, has made: one entry for each sample.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    audios = getattr(result, "audios", None)
+    if audios is not None:
+        rate = _sampling_rate(pipe)
+        return [Sound(np.atleast_2d(np.asarray(each, dtype=np.float32)), rate) for each in audios]
+    images = getattr(result, "images", getattr(result, "frames", None))
+    pixels = None if images is None else np.asarray(images, dtype=np.float32)
+    if pixels is None or pixels.ndim not in (4, 5):
+        raise ValueError(
+            f"{type(pipe).__name__} makes neither pictures nor clips nor sounds: call it from "
+            "Python, after enable(pipe)"
+        )
+    return [Picture(each) if each.ndim == 3 else Clip(each) for each in pixels]
+
+
+def _sampling_rate(pipe: Any) -> int:
+    """In samples per second; the part that makes the waveform knows it."""
+    for part in ("vocoder", "vae", "unet"):
+        config = getattr(getattr(pipe, part, None), "config", None)
+        for name in ("sampling_rate", "sample_rate"):
+            rate = getattr(config, name, None)
+            if rate:
+                return int(rate)
+    raise ValueError(
+        f"{type(pipe).__name__} does not say its sampling rate: call it from Python, after "
+        "enable(pipe)"
+    )
+
+
+def _sheet(frames: np.ndarray, across: int) -> np.ndarray:
+    """Frames `(F, H, W, C)` as one picture, `across` in a row; what is left over is white."""
+    rows = -(-len(frames) // across)
+    blank = np.ones((rows * across - len(frames), *frames.shape[1:]), frames.dtype)
+    grid = np.concatenate([frames, blank]).reshape(rows, across, *frames.shape[1:])
+    _, _, height, width, channels = grid.shape
+    return grid.swapaxes(1, 2).reshape(rows * height, across * width, channels)
