@@ -9,8 +9,9 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 from torch import nn
+from transformers import CLIPTokenizer
 
-KEPT = ("README.md", "grid.png", "loss.png", "evaluation.json", "training.json")
+KEPT = ("README.md", "grid.png", "clips.gif", "loss.png", "evaluation.json", "training.json")
 """Files beside the weights that a new export leaves as they are."""
 
 
@@ -22,7 +23,8 @@ def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) ->
         if isinstance(part, nn.Module):
             part.half()
     half.save_pretrained(staging)
-    half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # CLIP's two files
+    if isinstance(half.tokenizer, CLIPTokenizer):
+        half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # CLIP's two files
     _declare_full_precision(staging / "text_encoder" / "config.json")
     for name in KEPT:
         if (folder / name).exists():
