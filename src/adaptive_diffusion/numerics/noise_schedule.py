@@ -161,12 +161,6 @@ class NoiseSchedule:
             None if self.velocity is None else self.velocity[start:],
         )
 
-    def clean_sample(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
-        """The clean sample that `output` predicts for `sample` at `step`, in float32."""
-        assert self.clean is not None
-        a, b = self.clean[step]
-        return a * sample.float() + b * output.float()
-
     def velocity_of(self, step: int, output: Tensor, sample: Tensor) -> Tensor:
         """The velocity that `output` predicts for `sample` at `step`, in float32."""
         assert self.velocity is not None
