@@ -9,9 +9,9 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 from torch import nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, RobertaTokenizer
 
-KEPT = ("README.md", "grid.png", "clips.gif", "loss.png", "evaluation.json", "training.json")
+KEPT = ("README.md", "*.png", "*.gif", "*.wav", "evaluation.json", "training.json")
 """Files beside the weights that a new export leaves as they are."""
 
 
@@ -23,12 +23,12 @@ def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) ->
         if isinstance(part, nn.Module):
             part.half()
     half.save_pretrained(staging)
-    if isinstance(half.tokenizer, CLIPTokenizer):
-        half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # CLIP's two files
+    if isinstance(half.tokenizer, CLIPTokenizer | RobertaTokenizer):
+        half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # its two files
     _declare_full_precision(staging / "text_encoder" / "config.json")
-    for name in KEPT:
-        if (folder / name).exists():
-            shutil.copy2(folder / name, staging / name)
+    for pattern in KEPT:
+        for file in folder.glob(pattern):
+            shutil.copy2(file, staging)
     old = staging.with_name(staging.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -160,6 +160,8 @@ def _from_pretrained(
     import diffusers
     import transformers
 
+    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+
     for library in (diffusers, transformers):
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()

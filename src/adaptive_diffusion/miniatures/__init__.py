@@ -38,6 +38,8 @@ def load_miniature(name: str = "emoji", **options: Any) -> Any:
     """
     from diffusers import DiffusionPipeline
 
+    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+
     at_hand = miniatures()
     if name not in at_hand:
         raise MiniatureError(f"no miniature {name!r}; at hand: {', '.join(at_hand) or 'none'}")
