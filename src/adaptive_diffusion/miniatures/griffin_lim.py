@@ -23,12 +23,15 @@ class GriffinLim(ModelMixin, ConfigMixin):
     """Log-mel spectrograms to waveforms, and back.
 
     A spectrogram's values are decibels, linearly brought to [-1, 1]: 1 is a mel magnitude of 1,
-    that of a pure tone of amplitude 1, and -1 is `dynamic_range` decibels less, or anything below.
+    that of a pure tone of amplitude 1, and -1 is `dynamic_range` decibels less, or anything below,
+    and made silence.
 
     The waveform is found by the fast iteration of Perraudin, Balazs and Søndergaard (2013) on
     Griffin and Lim's.  In each of them the magnitudes, of which mel values leave much open, are
     moved towards those values by Lee and Seung's multiplicative update (2000), which keeps them
-    non-negative.  Nothing is random: the same spectrogram gives the same waveform.
+    non-negative.  The same spectrogram always gives the same waveform: the phase it begins with is
+    drawn once and for all.  From a drawn phase, and after few iterations, spectrograms that are
+    close also give waveforms that are; from phase zero, or after many, they would not.
 
     Args:
         model_in_dim: mel bands, spread from 0 to half the sampling rate.
@@ -48,8 +51,8 @@ class GriffinLim(ModelMixin, ConfigMixin):
         upsample_rates: tuple[int, ...] = (128,),
         frame_length: int = 512,
         dynamic_range: float = 60.0,
-        iterations: int = 64,
-        momentum: float = 0.99,
+        iterations: int = 32,
+        momentum: float = 0.9,
     ) -> None:
         super().__init__()
         self.hop = math.prod(upsample_rates)
@@ -64,8 +67,9 @@ class GriffinLim(ModelMixin, ConfigMixin):
     def forward(self, spectrogram: Tensor) -> Tensor:
         """Waveforms `(B, T * hop)` with the log-mel spectrograms `(B, T, model_in_dim)`."""
         mel = _to_magnitude(spectrogram.float(), self.dynamic_range).transpose(1, 2)
-        magnitude = self._towards(mel, mel.new_ones(len(mel), self.filters.shape[1], mel.shape[2]))
-        spectrum = torch.complex(magnitude, torch.zeros_like(magnitude))
+        phase = _drawn_phase(mel.shape[2], self.filters.shape[1]).to(mel.device)
+        magnitude = self._towards(mel, torch.ones_like(phase))
+        spectrum = torch.polar(magnitude, phase.expand_as(magnitude))
         before = torch.zeros_like(spectrum)
         for _ in range(self.iterations):
             consistent = self._transform(self._invert(spectrum))
@@ -117,6 +121,12 @@ class GriffinLim(ModelMixin, ConfigMixin):
         return torch.hann_window(self.frame_length, device=like.device)
 
 
+def _drawn_phase(frames: int, bins: int) -> Tensor:
+    """`(bins, frames)` radians from a fixed seed; those of more frames begin with them."""
+    generator = torch.Generator().manual_seed(0)
+    return 2 * math.pi * torch.rand(frames, bins, generator=generator).T
+
+
 def mel_filters(bands: int, bins: int, sampling_rate: int) -> Tensor:
     """Triangles of height 1 that overlap by half, evenly spread over O'Shaughnessy's mel scale.
 
@@ -138,4 +148,6 @@ def _to_level(magnitude: Tensor, dynamic_range: float) -> Tensor:
 
 
 def _to_magnitude(level: Tensor, dynamic_range: float) -> Tensor:
-    return 10 ** ((level - 1) * dynamic_range / 40)
+    """The power above that of the softest level, so that what is near it fades into silence."""
+    power, softest = 10 ** ((level - 1) * dynamic_range / 20), 10 ** (-dynamic_range / 10)
+    return (power - softest).clamp(min=0).sqrt()
