@@ -58,7 +58,7 @@ def clean_sample(schedule: NoiseSchedule, step: int, output: Tensor, sample: Ten
     """The clean sample that `output` predicts for `sample`."""
     assert schedule.clean is not None
     a, b = schedule.clean[step]
-    return a * sample + b * output
+    return a * sample.float() + b * output.float()
 
 
 def levels_reached(scheduler: Any) -> list[tuple[float, float]]:
