@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from diffusers import StableDiffusionPipeline
 
 from adaptive_diffusion.apps import loading
-from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler
+from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler, pipeline_class
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,12 @@ def test_clip_skip_works_with_every_transformers(tiny, monkeypatch, model):
     monkeypatch.setattr(loading, "_from_pretrained", lambda *_: tiny("sd15"))
     pipe = load_pipeline(str(model), device="cpu")
     pipe("x", num_inference_steps=1, clip_skip=1, output_type="latent", height=32, width=32)
+
+
+def test_the_class_of_a_pipeline_is_known_from_its_folder(model, tmp_path):
+    assert pipeline_class(str(model)) is StableDiffusionPipeline
+    assert pipeline_class("owner/name") is None
+    (tmp_path / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
+    assert pipeline_class(str(tmp_path)) is None
+    (tmp_path / "model_index.json").write_text("[")
+    assert pipeline_class(str(tmp_path)) is None

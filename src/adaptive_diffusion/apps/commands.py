@@ -23,7 +23,7 @@ from adaptive_diffusion.apps.inputs import (
     writable_file,
     writable_folder,
 )
-from adaptive_diffusion.miniatures import GUIDANCE
+from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 from adaptive_diffusion.policies import ErrorControlled, Policy
 from adaptive_diffusion.profile import Profile
 
@@ -141,7 +141,9 @@ def generate(
     profile = None if profile_file is None else Profile.load(profile_file)
     tolerance = choose_tolerance(tolerance, quality, profile)
     chosen = make_policy(policy, tolerance, threshold, max_skip)
-    settings = Settings(steps, _guidance(guidance, model), parse_size(size), frames)
+    settings = Settings(
+        steps, _guidance(guidance, model), parse_size(size), frames, ARGUMENTS.get(model, {})
+    )
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     sampler = Sampler(load_pipeline(model, scheduler, device, dtype), settings)
@@ -293,7 +295,9 @@ def compare(
     chosen = make_policy(policy, tolerance, threshold, max_skip)
     if chosen is None:
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
-    settings = Settings(steps, _guidance(guidance, model), parse_size(size), frames)
+    settings = Settings(
+        steps, _guidance(guidance, model), parse_size(size), frames, ARGUMENTS.get(model, {})
+    )
     wanted = read_prompts(prompts or [], prompts_file)
     folder = writable_folder(out)
     with Console(stderr=True).status("loading") as status:
@@ -362,7 +366,7 @@ def bench(
     from adaptive_diffusion.apps.bench.bench import Choice
     from adaptive_diffusion.apps.bench.bench import bench as run_bench
     from adaptive_diffusion.apps.bench.suite import load_suite, suites
-    from adaptive_diffusion.apps.bench.table import equal_cost_tables
+    from adaptive_diffusion.apps.bench.table import default_table, equal_cost_tables
 
     if list_suites:
         for name in suites():
@@ -388,7 +392,7 @@ def bench(
         timed_samples=timed_samples if timing else 0,
         console=Console(stderr=True),
     )
-    typer.echo(equal_cost_tables(cells))
+    typer.echo(f"{default_table(cells)}\n\n{equal_cost_tables(cells)}")
     for name in ("table.md", "summary.json", "results.csv", "plots"):
         typer.echo(out / name)
 
@@ -436,14 +440,16 @@ def calibrate(
 
     choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
     width_height = parse_size(size)
-    settings = Settings(steps, _guidance(guidance, model), width_height)
+    settings = Settings(
+        steps, _guidance(guidance, model), width_height, arguments=ARGUMENTS.get(model, {})
+    )
     wanted = read_prompts(prompts or [], prompts_file)
     file = writable_file(out)
     with Console(stderr=True).status("loading") as status:
         pipe = load_pipeline(model, scheduler, device, dtype)
         sampler = Sampler(pipe, settings)
         samples = sampler.plan(wanted, count, seed)
-        call: dict[str, Any] = {"num_inference_steps": steps}
+        call: dict[str, Any] = {**settings.arguments, "num_inference_steps": steps}
         if settings.guidance is not None:
             call["guidance_scale"] = settings.guidance
         if width_height is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import textwrap
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from adaptive_diffusion.miniatures import miniatures
+from adaptive_diffusion.miniatures import FOLDER, miniatures
 
 __all__ = [
     "DTYPES",
@@ -20,6 +21,7 @@ __all__ = [
     "load_pipeline",
     "locate",
     "make_scheduler",
+    "pipeline_class",
     "takes",
 ]
 
@@ -129,9 +131,22 @@ def locate(model: str) -> Path | str:
     if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
         raise ValueError(
             f"no model {model!r}: give a pipeline's folder, a hub id (owner/name) "
-            f"or a miniature (at hand: {', '.join(at_hand) or 'none'})"
+            f"or a miniature (at hand: {', '.join(at_hand) or 'none'}; {FOLDER} names a folder of "
+            "others)"
         )
     return model
+
+
+def pipeline_class(model: str) -> type | None:
+    """The class of a miniature's or a folder's pipeline, without loading it; None if not known."""
+    import diffusers
+
+    folder = miniatures().get(model, Path(model).expanduser())
+    try:
+        name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return getattr(diffusers, str(name), None)
 
 
 def commit_of(hub_id: str) -> str:

@@ -1,32 +1,44 @@
-"""Small, really trained pipelines that come with the package and load offline.
+"""Small, really trained pipelines that load offline.
 
-Each is a folder in diffusers' own format under `weights/`, with a model card beside the weights.
+Each is a folder in diffusers' own format, with a model card beside the weights. `emoji` and
+`digits` come with the package; the others are in the repository, under `weights/` as well, and are
+found wherever the environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.errors import MiniatureError
+from adaptive_diffusion.miniatures.prompts import PROMPTS
 
-__all__ = ["GUIDANCE", "load_miniature", "miniatures"]
+__all__ = ["ARGUMENTS", "FOLDER", "GUIDANCE", "PROMPTS", "load_miniature", "miniatures"]
+
+FOLDER = "ADAPTIVE_DIFFUSION_MINIATURES"
+"""The environment variable that names a folder of further miniatures."""
 
 GUIDANCE = {"emoji": 3.0, "emoji-dit": 3.0}
 """The guidance scale at which a miniature's pictures look best; pass it to the pipeline's call."""
+
+ARGUMENTS: dict[str, dict[str, int]] = {
+    "motion-dit": {"height": 32, "width": 32, "num_frames": 17},
+}
+"""What else to pass to the call of a miniature whose class was made for a larger model."""
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
 def miniatures() -> dict[str, Path]:
-    """The miniatures at hand: their names and folders."""
-    return {
-        index.parent.name: index.parent for index in sorted(_WEIGHTS.glob("*/model_index.json"))
-    }
+    """The miniatures at hand: their names and folders, those of the package and of `FOLDER`."""
+    folders = [_WEIGHTS, *(Path(each).expanduser() for each in [os.environ.get(FOLDER)] if each)]
+    found = [index.parent for folder in folders for index in folder.glob("*/model_index.json")]
+    return {folder.name: folder for folder in sorted(found, key=lambda folder: folder.name)}
 
 
 def load_miniature(name: str = "emoji", **options: Any) -> Any:
-    """A miniature as a diffusers pipeline, from the package's own files.
+    """A miniature as a diffusers pipeline, from files at hand.
 
     Args:
         name: one of `miniatures()`.
@@ -42,5 +54,9 @@ def load_miniature(name: str = "emoji", **options: Any) -> Any:
 
     at_hand = miniatures()
     if name not in at_hand:
-        raise MiniatureError(f"no miniature {name!r}; at hand: {', '.join(at_hand) or 'none'}")
+        raise MiniatureError(
+            f"no miniature {name!r}; at hand: {', '.join(at_hand) or 'none'}. For others, set "
+            f"{FOLDER} to the folder that has them, such as src/adaptive_diffusion/miniatures/"
+            "weights of the project's repository"
+        )
     return DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)

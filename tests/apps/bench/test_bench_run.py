@@ -145,6 +145,22 @@ def test_results_of_different_settings_are_not_mixed(cli, suite_file, tmp_path):
     assert "holds results of another suite" in cli(*options).error
 
 
+def test_sounds_are_measured_on_their_spectrograms(cli, sound_model, tmp_path):
+    suite = tmp_path / "sounds.toml"
+    suite.write_text(
+        f'description = "Sounds"\nmodels = ["{sound_model}"]\nsteps = [6]\nsamples = 1\n'
+        'prompts = ["a bell"]\nrows = ["fewer steps 3", "ours 0.5", "SADA*"]\n'
+    )
+    done = cli("bench", suite, "--out", tmp_path / "out", "--no-timing")
+    assert done.code == 0, done.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    [cell] = summary["cells"]
+    rows = {row["name"]: row for row in cell["rows"]}
+    assert {row["failures"] for row in rows.values()} == {0}  # rivals that do not fit are noted
+    assert 0 < rows["fewer steps 3"]["psnr_db"]["mean"] < 120
+    assert any("left out" in note for note in summary["notes"])
+
+
 STAND_INS = {
     "sd15": "sd15",
     "sdxl": "sdxl",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from adaptive_diffusion.apps.bench.bench import Choice, choose
+from adaptive_diffusion.apps.bench.cells import cells_of
 from adaptive_diffusion.apps.bench.prompts import Prompt, prompts_for
 from adaptive_diffusion.apps.bench.rows import FULL, select
+from adaptive_diffusion.apps.bench.run import Bench
+from adaptive_diffusion.apps.bench.store import FeatureStore, Store
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Prompts, load_suite, suites
 from adaptive_diffusion.apps.loading import DTYPES, SCHEDULERS
-from adaptive_diffusion.miniatures import miniatures
+from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures
 
 MINIMAL = 'description = "Mine"\nmodels = ["digits"]\nsteps = [6]\n'
 
@@ -22,12 +26,11 @@ def test_every_suite_of_the_package_is_valid(name):
     suite = load_suite(name)
     assert suite.name == name
     assert set(suite.schedulers) <= {"own", *SCHEDULERS}
-    assert suite.rows == ("*",)
     for model in suite.models:
         assert model.name in (ALL_MINIATURES, *miniatures()) or model.name.count("/") == 1
         assert model.dtype in DTYPES
     has_prompts = suite.prompts.texts or suite.prompts.origin or "class_labels" in suite.per_sample
-    assert has_prompts
+    assert has_prompts or [model.name for model in suite.models] == [ALL_MINIATURES]
 
 
 @pytest.fixture
@@ -149,6 +152,31 @@ def test_a_file_without_captions_is_refused(tmp_path, content):
     file.write_text(content)
     with pytest.raises(ValueError, match=r"captions\.json (can't be read|has no prompts)"):
         prompts_for(load_suite("sd15"), file)
+
+
+@pytest.mark.parametrize("model", PROMPTS)
+def test_a_suite_without_prompts_leaves_each_miniature_its_own(model, tmp_path):
+    bench = Bench(
+        load_suite("overview"), [], Store(tmp_path / "r"), FeatureStore(tmp_path), timed_samples=0
+    )
+    samples = bench._samples(model, {"prompt": None})
+    assert [sample.prompt for sample in samples] == list(PROMPTS[model][: len(samples)])
+    with pytest.raises(ValueError, match="has no prompts, but someone/else needs some"):
+        bench._samples("someone/else", {"prompt": None})
+    bench.prompts = [Prompt("a boat")]
+    assert {sample.prompt for sample in bench._samples(model, {"prompt": None})} == {"a boat"}
+
+
+def test_a_miniature_has_its_own_guidance_unless_the_suite_says_another(tiny):
+    suite = load_suite("overview")
+    [cell] = cells_of(suite, "emoji", tiny("sd15"))
+    assert (cell.scheduler, cell.steps, cell.guidance) == ("own", 50, GUIDANCE["emoji"])
+    [cell] = cells_of(suite, "someone/else", tiny("sd15"))
+    assert cell.guidance is None
+    [cell] = cells_of(replace(suite, guidance=(1.0,)), "emoji", tiny("sd15"))
+    assert cell.guidance == 1
+    [cell] = cells_of(suite, "emoji", tiny("ddim"))  # has no guidance at all
+    assert cell.guidance is None
 
 
 def test_rows_are_selected_by_family_or_pattern(tiny):

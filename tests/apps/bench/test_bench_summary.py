@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from adaptive_diffusion.apps.bench.cells import Cell
 from adaptive_diffusion.apps.bench.fidelity import Judge, frechet_distance
+from adaptive_diffusion.apps.bench.rows import OUR_DEFAULT
 from adaptive_diffusion.apps.bench.store import FeatureStore, Key, Store
 from adaptive_diffusion.apps.bench.summary import (
     CellSummary,
     Fidelity,
     RowSummary,
+    at_default,
     equal_cost,
     fidelity_at,
     frontier,
     summarise,
     worst_tenth,
 )
-from adaptive_diffusion.apps.bench.table import equal_cost_tables, table
+from adaptive_diffusion.apps.bench.table import default_table, equal_cost_tables, table
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB
 from adaptive_diffusion.apps.media import Clip, Picture
 
@@ -84,6 +87,31 @@ def test_equal_cost_compares_ours_the_papers_rule_and_the_best_other():
     assert compared.best_family == "fewer steps"  # UniPC has no row as expensive, broken failed
     assert compared.gain_over_paper == pytest.approx(70 - 30 / 24 - 30)
     assert compared.gain_over_best == pytest.approx(70 - 30 / 24 - 40)
+
+
+def test_the_default_policy_is_compared_at_its_own_cost():
+    default = replace(row("ours", 16, 60), name=OUR_DEFAULT, speedup_nfe=3.0, speedup_wall=2.5)
+    found = cell(
+        default,
+        row("ours", 14, 65),  # another tolerance, cheaper and closer: not the default
+        *(row("paper's rule", nfe, 30) for nfe in (24, 12)),
+        *(row("fewer steps", nfe, nfe) for nfe in (32, 8)),
+    )
+    measured, compared = at_default(found)
+    assert measured is default
+    assert compared.ours.mean == 60
+    assert compared.paper.mean == 30
+    assert compared.best.mean == pytest.approx(20)  # half-way in the logarithm
+    line = default_table([found]).splitlines()[-1]
+    for words in ("16.0", "3.00×", "2.50×", "**60.0 (55.0, 50.0)**", "fewer steps"):
+        assert words in line
+
+
+def test_without_the_default_policy_nothing_is_said_of_it():
+    found = cell(row("ours", 24, 50))
+    assert at_default(found) is None
+    assert default_table([found]) == ""
+    assert "default" not in table("Benchmark", [], [found])
 
 
 def test_what_can_not_be_compared_is_a_dash():

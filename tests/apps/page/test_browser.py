@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import sync_playwright
-from tiny_pipelines import TINY_PIPELINES
+from tiny_pipelines import ALL_PIPELINES
 
 from adaptive_diffusion.apps.loading import load_pipeline
 from adaptive_diffusion.apps.page.models import Models
@@ -29,9 +29,9 @@ MINUTE = 60_000
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     def load(name: str) -> Any:
-        return load_pipeline(name) if name == "emoji" else TINY_PIPELINES[name].make()
+        return load_pipeline(name) if name == "emoji" else ALL_PIPELINES[name].make()
 
-    page = make_page(Models(["emoji", "text_to_video"], load))
+    page = make_page(Models(["emoji", "text_to_video", "StableAudioPipeline"], load))
     _, local, _ = page.launch(
         prevent_thread_lock=True, quiet=True, share=False, theme=THEME, css=CSS, head=KEYS
     )
@@ -139,6 +139,17 @@ def test_a_video_model_makes_two_films(page: Any) -> None:
     page.wait_for_function(DONE.format("video"))
     assert page.locator("#video-fast img").get_attribute("src").endswith(".gif")
     assert "PSNR" in page.inner_text("#video-fast-status")
+
+
+def test_a_sound_is_seen_and_heard(page: Any) -> None:
+    choose(page, "StableAudioPipeline")
+    page.locator("#steps input[type=number]").fill("6")
+    prompt(page, "generate").press("Enter")
+    page.wait_for_function(DONE.format("generate"))
+    page.wait_for_selector("#generate-fast-sound audio", state="attached")
+    assert page.locator("#generate-full-sound audio").count() == 1
+    assert page.locator("#generate-fast img").count() == 1
+    assert "PSNR" in page.inner_text("#generate-fast-status")
 
 
 def test_what_can_not_be_done_is_explained(page: Any) -> None:

@@ -56,3 +56,11 @@ def test_editing_pipelines_are_made_of_the_same_parts(models: Models, edit: str)
     assert type(editor.scheduler).__name__ == "EulerDiscreteScheduler"
     with pytest.raises(ValueError, match=f"DiTPipeline can't do {edit}"):
         models.editor("dit", None, edit)
+
+
+def test_a_model_that_makes_videos_is_found_without_loading_any(model, clip_model) -> None:
+    names = ["owner/name", str(model), str(clip_model)]
+    models = Models(names, lambda _: pytest.fail("a model was loaded"))
+    assert models.first_with("num_frames") == str(clip_model)
+    assert models.first_with("prompt") == str(model)
+    assert models.first_with("magic") is None

@@ -17,6 +17,7 @@ from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.provenance import how_made, mask_text
 from adaptive_diffusion.apps.record import to_json
 from adaptive_diffusion.apps.sampling import Sample, Sampler
+from adaptive_diffusion.miniatures import ARGUMENTS
 from adaptive_diffusion.profile import Profile
 
 __all__ = ["Maker", "Outcome"]
@@ -80,7 +81,7 @@ class Maker:
     def _make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
         pipe = self._pipe
         try:
-            made = _run(pipe, list(jobs.values()))
+            made = self._run(pipe, list(jobs.values()))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             if len(jobs) == 1:
@@ -91,6 +92,17 @@ class Maker:
                 for (key, job), each in zip(jobs.items(), made, strict=True)
             ]
         return [outcome for key, job in jobs.items() for outcome in self._make({key: job})]
+
+    def _run(self, pipe: Any, jobs: Sequence[Job]) -> list[_Made]:
+        settings = replace(jobs[0].settings, arguments=ARGUMENTS.get(self._model.name, {}))
+        sampler = Sampler(pipe, settings)
+        samples = [_sample(sampler, job) for job in jobs]
+        batch = sampler.run(samples, jobs[0].policy)
+        assert batch.made is not None
+        return [
+            _Made(sample, medium, mask, batch.seconds / len(jobs), batch.notes, sampler)
+            for sample, medium, mask in zip(samples, batch.made, batch.masks, strict=True)
+        ]
 
     def _keep(self, key: str, job: Job, made: _Made) -> Outcome:
         if not np.isfinite(made.medium.frames).all():
@@ -131,17 +143,6 @@ class _Made:
     seconds: float
     notes: tuple[str, ...]
     sampler: Sampler
-
-
-def _run(pipe: Any, jobs: Sequence[Job]) -> list[_Made]:
-    sampler = Sampler(pipe, jobs[0].settings)
-    samples = [_sample(sampler, job) for job in jobs]
-    batch = sampler.run(samples, jobs[0].policy)
-    assert batch.made is not None
-    return [
-        _Made(sample, medium, mask, batch.seconds / len(jobs), batch.notes, sampler)
-        for sample, medium, mask in zip(samples, batch.made, batch.masks, strict=True)
-    ]
 
 
 def _sample(sampler: Sampler, job: Job) -> Sample:

@@ -14,13 +14,17 @@ from typing import Any
 
 from adaptive_diffusion.apps.bench.suite import OWN_SCHEDULER, Suite
 from adaptive_diffusion.apps.loading import make_scheduler
+from adaptive_diffusion.miniatures import GUIDANCE
 
 __all__ = ["Cell", "cells_of"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Guidance is None where the model has none, or is left to the pipeline."""
+    """Guidance is None where the model has none, or is left to the pipeline.
+
+    A miniature gets its own unless the suite says another.
+    """
 
     model: str
     scheduler: str
@@ -56,7 +60,8 @@ def cells_of(suite: Suite, model: str, pipe: Any) -> Iterator[Cell]:
         if _fits(pipe, scheduler):
             for steps in suite.steps:
                 for guidance in suite.guidance if has_guidance else (None,):
-                    yield Cell(model, scheduler, steps, guidance)
+                    chosen = GUIDANCE.get(model) if has_guidance and guidance is None else guidance
+                    yield Cell(model, scheduler, steps, chosen)
 
 
 def _fits(pipe: Any, scheduler: str) -> bool:

@@ -21,7 +21,7 @@ class Prompt:
 
 
 def prompts_for(suite: Suite, given: Path | None) -> list[Prompt]:
-    """The suite's prompts, or those of the file that the user gave instead.
+    """The suite's prompts, or those of the file that the user gave instead; none in neither.
 
     Raises:
         ValueError: if the suite needs a file, or the file can't be read.

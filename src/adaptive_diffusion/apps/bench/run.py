@@ -31,7 +31,7 @@ from adaptive_diffusion.apps.bench.ways import Made, Maker, using_scheduler
 from adaptive_diffusion.apps.loading import load_pipeline
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
-from adaptive_diffusion.miniatures import miniatures
+from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS, miniatures
 
 __all__ = ["Bench", "expand"]
 
@@ -45,6 +45,7 @@ class Bench:
     """A suite to be run, and where it leaves what it finds.
 
     Attributes:
+        prompts: for all models; none leaves each miniature its own.
         timed_samples: how many samples of each cell are timed.
         device: a torch device; a GPU where there is one, by default.
         notes: what was left out, and why; each only once.
@@ -85,7 +86,10 @@ class Bench:
         for note in judge.notes:
             self.note(note)
         taken = inspect.signature(type(pipe).__call__).parameters
-        arguments = self._taken(model, self.suite.arguments, taken)
+        arguments = {
+            **ARGUMENTS.get(model, {}),
+            **self._taken(model, self.suite.arguments, taken),
+        }
         samples = self._samples(model, taken)
         for cell in cells_of(self.suite, model, pipe):
             with using_scheduler(pipe, cell.scheduler):
@@ -101,12 +105,13 @@ class Bench:
     def _samples(self, model: str, taken: Mapping[str, Any]) -> list[Sample]:
         """Prompts and other values in turn, each sample with a seed of its own."""
         per_sample = self._taken(model, self.suite.per_sample, taken)
-        if "prompt" in taken and not self.prompts:
+        prompts = self.prompts or [Prompt(text) for text in PROMPTS.get(model, ())]
+        if "prompt" in taken and not prompts:
             raise ValueError(f"suite {self.suite.name} has no prompts, but {model} needs some")
         samples = []
         for index in range(self.suite.samples):
             own = {name: values[index % len(values)] for name, values in per_sample.items()}
-            prompt = self.prompts[index % len(self.prompts)] if "prompt" in taken else None
+            prompt = prompts[index % len(prompts)] if "prompt" in taken else None
             if prompt is not None and prompt.picture is not None:
                 own["image"] = _open_picture(prompt.picture)
             text = None if prompt is None else prompt.text

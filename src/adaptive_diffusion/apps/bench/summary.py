@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
 from adaptive_diffusion.apps.bench.cells import Cell
-from adaptive_diffusion.apps.bench.rows import FULL, OURS, PAPER
+from adaptive_diffusion.apps.bench.rows import FULL, OUR_DEFAULT, OURS, PAPER
 from adaptive_diffusion.apps.bench.store import Key
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "EqualCost",
     "Fidelity",
     "RowSummary",
+    "at_default",
     "equal_cost",
     "families",
     "fidelity_at",
@@ -212,6 +213,15 @@ def fidelity_at(points: Sequence[tuple[float, Fidelity]], nfe: float) -> Fidelit
                 )
             )
     return None
+
+
+def at_default(cell: CellSummary) -> tuple[RowSummary, EqualCost] | None:
+    """The default policy's row, and the families at its cost; None if it was not measured."""
+    row = next((each for each in cell.family(OURS) if each.name == OUR_DEFAULT), None)
+    if row is None or row.speedup_nfe is None:
+        return None
+    compared = equal_cost(cell, row.speedup_nfe)
+    return None if compared is None else (row, replace(compared, ours=row.psnr_db))
 
 
 def equal_cost(cell: CellSummary, speedup: float) -> EqualCost | None:

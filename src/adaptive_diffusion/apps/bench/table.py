@@ -11,11 +11,12 @@ from adaptive_diffusion.apps.bench.summary import (
     EqualCost,
     Fidelity,
     RowSummary,
+    at_default,
     equal_cost,
 )
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB
 
-__all__ = ["equal_cost_tables", "table"]
+__all__ = ["default_table", "equal_cost_tables", "table"]
 
 _NONE = "–"
 
@@ -28,10 +29,36 @@ family are interpolated over the logarithm of the evaluations (NFE), and none is
 
 def table(title: str, lines: Sequence[str], cells: Sequence[CellSummary]) -> str:
     """The whole document; `lines` say what was measured on what."""
-    parts = [f"# {title}", "\n\n".join(lines), "## At equal cost", equal_cost_tables(cells)]
+    parts = [f"# {title}", "\n\n".join(lines)]
+    if at_defaults := default_table(cells):
+        parts += ["## The default policy, and the others at its cost", at_defaults]
+    parts += ["## At equal cost", equal_cost_tables(cells)]
     for cell in cells:
         parts += [f"## {cell.cell.name}", _rows(cell)]
     return "\n\n".join(parts) + "\n"
+
+
+def default_table(cells: Sequence[CellSummary]) -> str:
+    """For every cell what the default policy does, and the others at as many evaluations.
+
+    Empty if it was measured in none.
+    """
+    head = ("cell", "NFE", "fewer NFE", "faster", "ours", "paper's rule", "best other", "")
+    found = [each for cell in cells if (each := at_default(cell))]
+    return _markdown(head, (_at_default(*each) for each in found)) if found else ""
+
+
+def _at_default(row: RowSummary, at: EqualCost) -> Sequence[str]:
+    return (
+        at.cell.name,
+        _number(row.nfe, ".1f"),
+        _number(row.speedup_nfe, ".2f", "×"),
+        _number(row.speedup_wall, ".2f", "×"),
+        f"**{fidelity_text(at.ours)}**",
+        fidelity_text(at.paper),
+        fidelity_text(at.best),
+        at.best_family or _NONE,
+    )
 
 
 def equal_cost_tables(cells: Sequence[CellSummary]) -> str:

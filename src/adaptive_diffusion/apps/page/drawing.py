@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,15 @@ from adaptive_diffusion.apps.encoding import enlarged, to_bytes
 from adaptive_diffusion.apps.media import AMPLIFICATION, Medium
 from adaptive_diffusion.apps.page.race import View
 
-__all__ = ["SMALLEST", "amplified_difference", "batch_status", "fidelity", "pixels", "status"]
+__all__ = [
+    "SMALLEST",
+    "amplified_difference",
+    "batch_status",
+    "fidelity",
+    "pixels",
+    "status",
+    "temporary_file",
+]
 
 SMALLEST = 384
 """Pixels that a picture is wide on the page, at least: smaller ones are enlarged, unsmoothed."""
@@ -22,6 +31,13 @@ SMALLEST = 384
 def pixels(image: np.ndarray) -> np.ndarray:
     """An image `(H, W, C)` of floats from 0 to 1 as bytes, large enough to be looked at."""
     return to_bytes(enlarged(image, SMALLEST))
+
+
+def temporary_file(medium: Medium) -> str:
+    """The path of a file with the medium; the page copies it and the system clears it away."""
+    with tempfile.NamedTemporaryFile(suffix=medium.suffix, delete=False) as file:
+        file.write(medium.encode({}))
+    return file.name
 
 
 def amplified_difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler
+from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler, pipeline_class, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
 
 __all__ = ["Models"]
@@ -25,6 +25,14 @@ class Models:
         self._load = load
         self._lock = threading.Lock()
         self._pipes: dict[str, Any] = {}
+
+    def first_with(self, parameter: str) -> str | None:
+        """The first model whose pipeline takes such a call argument, as far as that is known."""
+        for name in self.names:
+            kind = pipeline_class(name)
+            if kind is not None and takes(kind.__call__, parameter):
+                return name
+        return None
 
     def pipeline(self, name: str, scheduler: str | None = None) -> Any:
         """A pipeline that nobody else calls: with the model's weights, and a scheduler of its own.

@@ -58,8 +58,8 @@ def make_page(models: Models) -> gr.Blocks:
                     generated = generate_tab(models, newest, controls)
                 with gr.Tab("Edit"):
                     edit_tab(models, newest, controls, generated)
-                with gr.Tab("Video"):
-                    video_tab(models, newest, controls)
+                with gr.Tab("Video") as tab:
+                    video_tab(models, newest, controls, tab)
                 with gr.Tab("Batch"):
                     batch_tab(models, newest, controls)
         page.unload(leave)

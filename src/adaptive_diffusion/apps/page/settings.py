@@ -10,15 +10,20 @@ import gradio as gr
 from adaptive_diffusion.apps.loading import SCHEDULERS, takes
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
-from adaptive_diffusion.miniatures import GUIDANCE
+from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 from adaptive_diffusion.policies import ErrorControlled
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
-__all__ = ["Asked", "Controls"]
+__all__ = ["Asked", "Controls", "guidance_of"]
 
 _OWN_SCHEDULER = "the model's own"
 _OWN_TOLERANCE = "as set below"
 _DEFAULT_GUIDANCE = 5.0
+
+
+def guidance_of(model: str) -> float:
+    """A guidance scale to begin with."""
+    return GUIDANCE.get(model, _DEFAULT_GUIDANCE)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Asked:
     def sampler(self, pipe: Any, **arguments: Any) -> Sampler:
         """The pipeline with these settings, as far as it takes them."""
         guidance = self.guidance if takes(type(pipe).__call__, "guidance_scale") else None
+        arguments = {**ARGUMENTS.get(self.model, {}), **arguments}
         settings = Settings(self.steps, guidance, arguments=arguments)
         return Sampler(pipe, settings)
 
@@ -73,17 +79,13 @@ class Controls:
         self.scheduler = gr.Dropdown(
             [_OWN_SCHEDULER, *SCHEDULERS], value=_OWN_SCHEDULER, label="Scheduler"
         )
-        self.guidance = gr.Number(
-            GUIDANCE.get(first, _DEFAULT_GUIDANCE), label="Guidance", minimum=0, step=0.5
-        )
+        self.guidance = gr.Number(guidance_of(first), label="Guidance", minimum=0, step=0.5)
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
         self.quality.input(
             lambda name: QUALITIES.get(name, gr.skip()), self.quality, self.tolerance
         )
         self.tolerance.input(lambda: _OWN_TOLERANCE, None, self.quality)
-        self.model.input(
-            lambda name: GUIDANCE.get(name, _DEFAULT_GUIDANCE), self.model, self.guidance
-        )
+        self.model.input(guidance_of, self.model, self.guidance)
 
     @property
     def inputs(self) -> list[Any]:

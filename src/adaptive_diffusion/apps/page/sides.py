@@ -8,8 +8,14 @@ from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.media import AMPLIFICATION
-from adaptive_diffusion.apps.page.drawing import amplified_difference, fidelity, pixels, status
+from adaptive_diffusion.apps.media import AMPLIFICATION, Sound
+from adaptive_diffusion.apps.page.drawing import (
+    amplified_difference,
+    fidelity,
+    pixels,
+    status,
+    temporary_file,
+)
 from adaptive_diffusion.apps.page.race import Run, View, race
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.policies import Policy
@@ -20,16 +26,24 @@ SHOWN: dict[str, Any] = {"interactive": False, "buttons": ["download", "fullscre
 """How a component is made that only shows something."""
 
 
+_HEARD: dict[str, Any] = {"interactive": False, "show_label": False}
+
+
 class Sides:
-    """The components that show a pair of pictures; built where this is called."""
+    """The components that show a pair of pictures, or of sounds with their spectrograms.
+
+    Built where this is called.
+    """
 
     def __init__(self, name: str) -> None:
         with gr.Row():
             with gr.Column(min_width=160):
                 self.full = gr.Image(label="Full run", elem_id=f"{name}-full", **SHOWN)
+                self.full_sound = gr.Audio(visible=False, elem_id=f"{name}-full-sound", **_HEARD)
                 self.full_status = gr.HTML(elem_id=f"{name}-full-status")
             with gr.Column(min_width=160):
                 self.fast = gr.Image(label="Accelerated", elem_id=f"{name}-fast", **SHOWN)
+                self.fast_sound = gr.Audio(visible=False, elem_id=f"{name}-fast-sound", **_HEARD)
                 self.fast_status = gr.HTML(elem_id=f"{name}-fast-status")
         with gr.Row():
             self.slider = gr.ImageSlider(
@@ -47,8 +61,10 @@ class Sides:
         """The components that `watch` gives values for."""
         return [
             self.full,
+            self.full_sound,
             self.full_status,
             self.fast,
+            self.fast_sound,
             self.fast_status,
             self.slider,
             self.difference,
@@ -90,9 +106,17 @@ class Sides:
         return (*_side(full, steps), *_side(fast, steps, *figures), pair, difference)
 
 
-def _side(view: View, steps: int, *figures: str) -> tuple[Any, str]:
+def _side(view: View, steps: int, *figures: str) -> tuple[Any, Any, str]:
     picture = None if view.made is None else pixels(view.made[0].still)
-    return picture, status(view, steps, *figures)
+    return picture, _player(view), status(view, steps, *figures)
+
+
+def _player(view: View) -> Any:
+    """For a finished sound; nothing else has one."""
+    made = view.made[0] if view.done and view.made else None
+    if not isinstance(made, Sound):
+        return gr.Audio(None, visible=False)
+    return gr.Audio(temporary_file(made), visible=True)
 
 
 def _ratio(full: View, fast: View) -> float:

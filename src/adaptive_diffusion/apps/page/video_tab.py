@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -10,24 +9,32 @@ from typing import Any
 import gradio as gr
 
 from adaptive_diffusion.apps.encoding import enlarged
-from adaptive_diffusion.apps.loading import takes
+from adaptive_diffusion.apps.loading import pipeline_class, takes
 from adaptive_diffusion.apps.media import Clip
-from adaptive_diffusion.apps.page.drawing import SMALLEST, fidelity, status
+from adaptive_diffusion.apps.page.drawing import SMALLEST, fidelity, status, temporary_file
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Newest
 from adaptive_diffusion.apps.page.race import Run, View, race
 from adaptive_diffusion.apps.page.running import cancels, runs
-from adaptive_diffusion.apps.page.settings import Controls
+from adaptive_diffusion.apps.page.settings import Controls, guidance_of
 from adaptive_diffusion.apps.page.sides import SHOWN
+from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS
 
 __all__ = ["video_tab"]
 
 
-def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
-    """Builds the tab."""
+_PARAMETER = "num_frames"  # what tells pipelines that make videos
+_PROMPT = PROMPTS["motion"][0]
+_FRAMES = 16
+
+
+def video_tab(models: Models, newest: Newest, controls: Controls, tab: gr.Tab) -> None:
+    """Builds the tab; whoever opens it gets a model that makes videos, if there is one."""
     with gr.Row():
-        prompt = gr.Textbox("a boat on the sea", label="Prompt", scale=5, elem_id="video-prompt")
-        frames = gr.Slider(1, 129, 17, step=4, label="Frames", elem_id="video-frames")
+        prompt = gr.Textbox(_PROMPT, label="Prompt", scale=5, elem_id="video-prompt")
+        frames = gr.Slider(
+            1, 129, _frames(models.names[0]), step=1, label="Frames", elem_id="video-frames"
+        )
         start = gr.Button("Generate", variant="primary", elem_id="video-start", min_width=100)
         cancel = gr.Button("Cancel", elem_id="video-cancel", min_width=100)
     with gr.Row():
@@ -43,7 +50,7 @@ def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
     ) -> Iterator[tuple[Any, ...]]:
         asked = controls.read(*values)
         pipes = asked.pipeline(models), asked.pipeline(models)
-        if not takes(type(pipes[0]).__call__, "num_frames"):
+        if not takes(type(pipes[0]).__call__, _PARAMETER):
             raise ValueError(
                 f"{asked.model} makes no videos: start the page with one that does, "
                 "adaptive-diffusion ui --model FOLDER_OR_HUB_ID"
@@ -75,6 +82,22 @@ def video_tab(models: Models, newest: Newest, controls: Controls) -> None:
     )
     cancels(newest, cancel)
 
+    def choose(model: str) -> tuple[Any, ...]:
+        found = models.first_with(_PARAMETER)
+        kind = pipeline_class(model)
+        if found is None or kind is None or takes(kind.__call__, _PARAMETER):
+            return gr.skip(), gr.skip()
+        return found, guidance_of(found)
+
+    tab.select(
+        choose, controls.model, [controls.model, controls.guidance], api_visibility="private"
+    )
+    controls.model.change(_frames, controls.model, frames, api_visibility="private")
+
+
+def _frames(model: str) -> int:
+    return ARGUMENTS.get(model, {}).get(_PARAMETER, _FRAMES)
+
 
 def _film(view: View) -> Any:
     """The frames as a GIF that plays over and over; none before the run is done."""
@@ -83,6 +106,4 @@ def _film(view: View) -> Any:
     clip = view.made[0]
     if not isinstance(clip, Clip):
         raise ValueError(f"the model makes a {clip.kind}: see the Generate tab")
-    with tempfile.NamedTemporaryFile(suffix=clip.suffix, delete=False) as file:
-        file.write(Clip(enlarged(clip.frames, SMALLEST)).encode({}))
-    return file.name
+    return temporary_file(Clip(enlarged(clip.frames, SMALLEST)))

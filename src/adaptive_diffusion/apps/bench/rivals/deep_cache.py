@@ -16,6 +16,8 @@ from adaptive_diffusion.apps.bench.rivals.meter import Meter, metered
 
 __all__ = ["DeepCache"]
 
+_OVER_TIME = ("temp_convs", "temp_attentions", "motion_modules")
+
 
 class DeepCache(Rival):
     """Runs the deep blocks at every `interval`-th step."""
@@ -31,6 +33,8 @@ class DeepCache(Rival):
         parts = [*getattr(unet, "down_blocks", ()), *getattr(unet, "up_blocks", ())]
         if not parts or not all(hasattr(part, "resnets") for part in parts):
             return f"DeepCache takes UNets alone, and {type(pipe).__name__} has none"
+        if any(hasattr(part, layer) for part in parts for layer in _OVER_TIME):
+            return f"DeepCache knows nothing of {type(unet).__name__}'s layers over time"
         return missing_package("DeepCache", "DeepCache")
 
     @contextmanager
