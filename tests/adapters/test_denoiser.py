@@ -7,6 +7,7 @@ of the noise is an exact formula, and so is the sample that the loop should end 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,32 +68,46 @@ def start(samples: int) -> Tensor:
     return torch.cat(rows) * torch.logspace(0, 1, samples, dtype=torch.float64)[:, None]
 
 
-def sample(denoise: Any, x: Tensor, guidance: float | None = None, **conditioning: Any) -> Tensor:
-    """A DDIM loop, as a user would write it."""
-    for t, following in zip(TIMES, [*TIMES[1:], 0.0], strict=True):
+def ddim(noise: Tensor, t: float, x: Tensor) -> Tensor:
+    """From one time to the next."""
+    (alpha, sigma), (alpha_next, sigma_next) = levels(t), levels(t - 1 / STEPS)
+    return alpha_next / alpha * (x - sigma * noise) + sigma_next * noise
+
+
+def sample(
+    denoise: Any,
+    x: Tensor,
+    guidance: float | None = None,
+    step: Callable[[Tensor, float, Tensor], Tensor] = ddim,
+    **conditioning: Any,
+) -> Tensor:
+    """A loop as a user would write it."""
+    for t in TIMES:
         noise = denoise(x, t, **conditioning)
         if guidance is not None:
             noise = noise + guidance * (noise - denoise(x, t, mean=0.5))
-        (alpha, sigma), (alpha_next, sigma_next) = levels(t), levels(following)
-        x = alpha_next / alpha * (x - sigma * noise) + sigma_next * noise
+        x = step(noise, t, x)
     return x
 
 
-def adaptive(policy: Policy | None = None) -> tuple[AdaptiveDenoiser, Gaussian]:
+def adaptive(policy: Policy | None = None, step: Any = None) -> tuple[AdaptiveDenoiser, Gaussian]:
     model = Gaussian()
-    denoise = AdaptiveDenoiser(model, policy)
+    denoise = AdaptiveDenoiser(model, policy, step)
     denoise.start(TIMES, SCHEDULE)
     return denoise, model
 
 
 @dataclass(frozen=True)
 class ByChance(Policy):
-    """Plans that differ from sample to sample, and depend on nothing but the sample."""
+    """Plans that differ from sample to sample, and depend on nothing but the sample.
+
+    No run of skips is longer than a tape, which samples share.
+    """
 
     observes = "changes"
 
     def decide(self, trace: Trace) -> bool:
-        return trace.step < 3 or int(trace.changes[-1] * 1e4) % 3 == 0
+        return trace.step < 3 or trace.skips == 8 or int(trace.changes[-1] * 1e4) % 3 == 0
 
 
 def psnr(result: Tensor, expected: Tensor) -> float:
@@ -304,6 +319,122 @@ def test_an_error_in_the_denoiser_is_the_users_and_the_step_can_be_tried_again()
             output = denoise(x, t)
         x = x - 0.02 * output
     assert denoise.report().mask == [[True] * STEPS] * 2
+
+
+# With the loop's own step -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guidance", [None, 2.0], ids=["unguided", "guided"])
+def test_with_a_step_tolerance_zero_is_the_plain_loop_to_the_bit(guidance: float | None) -> None:
+    denoise, model = adaptive(ErrorControlled(tolerance=0), ddim)
+    expected = sample(Gaussian(), start(3), guidance)
+    assert torch.equal(sample(denoise, start(3), guidance, denoise.step), expected)
+    assert model.rows == [3] * STEPS * (1 if guidance is None else 2)
+
+
+@given(st.lists(st.booleans(), min_size=STEPS - 1, max_size=STEPS - 1), st.booleans())
+def test_without_backfill_a_step_changes_nothing(rest: list[bool], extrapolates: bool) -> None:
+    policy = FixedSchedule([True, *rest], extrapolates=extrapolates, backfill=False)
+    plain, _ = adaptive(policy)
+    stepped, _ = adaptive(policy, ddim)
+    expected = sample(plain, start(2))
+    assert torch.equal(sample(stepped, start(2), None, stepped.step), expected)
+
+
+@given(st.lists(st.booleans(), min_size=STEPS - 1, max_size=STEPS - 1))
+def test_steps_taken_again_with_the_same_outputs_give_the_same_sample(rest: list[bool]) -> None:
+    """Outputs of zero are forecast and interpolated exactly, so a backfill corrects nothing."""
+
+    def curved(output: Tensor, t: float, x: Tensor) -> Tensor:
+        return torch.sin(3 * x + t) + output
+
+    def zero(x: Tensor, t: float) -> Tensor:
+        return torch.zeros_like(x)
+
+    denoise = AdaptiveDenoiser(zero, FixedSchedule([True, *rest]), curved)
+    denoise.start(TIMES, SCHEDULE)
+    x = start(2).float()
+    assert torch.equal(sample(denoise, x, None, denoise.step), sample(zero, x, None, curved))
+
+
+@pytest.mark.parametrize("guidance", [None, 2.0], ids=["unguided", "guided"])
+@pytest.mark.parametrize("every", [2, 3, 4])
+def test_backfill_is_closer(every: int, guidance: float | None) -> None:
+    x = start(4)
+    expected, results = sample(Gaussian(), x, guidance), []
+    mask = [i < 3 or i % every == 0 or i == STEPS - 1 for i in range(STEPS)]
+    for step in (None, ddim):
+        denoise, model = adaptive(FixedSchedule(mask), step)
+        result = sample(denoise, x, guidance, denoise.step if step else ddim)
+        assert len(model.rows) == sum(mask) * (1 if guidance is None else 2)
+        results.append(psnr(result, expected))
+    assert results[0] + 5 < results[1]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [ErrorControlled(0.005), ThirdOrder(0.05), ByChance()],
+    ids=["ours", "paper", "chance"],
+)
+@pytest.mark.parametrize("guidance", [None, 2.0], ids=["unguided", "guided"])
+def test_with_a_step_every_row_has_the_plan_and_the_result_that_it_has_alone(
+    policy: Policy, guidance: float | None
+) -> None:
+    x, mean = start(4), torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
+    denoise, _ = adaptive(policy, ddim)
+    together = sample(denoise, x, guidance, denoise.step, mean=mean)
+    masks = denoise.report().mask
+    assert len({tuple(mask) for mask in masks}) > 1
+    for b in range(4):
+        rows = slice(b, b + 1)
+        alone, _ = adaptive(policy, ddim)
+        result = sample(alone, x[rows], guidance, alone.step, mean=mean[rows])
+        assert alone.report().mask == [masks[b]]
+        torch.testing.assert_close(together[rows], result, rtol=1e-4, atol=1e-4)
+
+
+def test_with_a_step_outputs_and_samples_may_be_changed_in_place() -> None:
+    """Nothing that is kept is what is handed out, and what the loop does to a sample is kept."""
+
+    def loop(in_place: bool) -> Tensor:
+        denoise, _ = adaptive(FixedSchedule([i % 3 == 0 for i in range(STEPS)]), ddim)
+        x = start(2)
+        for t in TIMES:
+            output = denoise(x, t)
+            following = denoise.step(output, t, x)
+            if in_place:
+                output.fill_(math.nan)
+                x.fill_(math.nan)
+                x = following.mul_(0.99)
+            else:
+                x = following * 0.99
+        return x
+
+    torch.testing.assert_close(loop(in_place=True), loop(in_place=False))
+
+
+def test_a_step_that_was_not_given_can_not_be_taken() -> None:
+    denoise, _ = adaptive()
+    output = denoise(start(1), TIMES[0])
+    with pytest.raises(StepsError, match="no step is known"):
+        denoise.step(output, TIMES[0], start(1))
+
+
+def test_a_step_that_was_given_must_be_taken_once_and_in_order() -> None:
+    denoise, model = adaptive(step=ddim)
+    x = start(1)
+    with pytest.raises(StepsError, match="call the denoiser before step"):
+        denoise.step(x, TIMES[0], x)
+    output = denoise(x, TIMES[0])
+    with pytest.raises(StepsError, match="the loop took a step by itself"):
+        denoise(ddim(output, TIMES[0], x), TIMES[1])
+    with pytest.raises(StepsError, match="call the denoiser before step"):
+        denoise.step(output, TIMES[1], x)
+    following = denoise.step(output, TIMES[0], x)
+    with pytest.raises(StepsError, match="call the denoiser before step"):
+        denoise.step(output, TIMES[0], x)
+    denoise(following, TIMES[1])
+    assert model.rows == [1, 1]
 
 
 # Misuse -------------------------------------------------------------------------------------------

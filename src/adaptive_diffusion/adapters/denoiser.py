@@ -7,6 +7,16 @@ for t in timesteps:
     output = denoise(x, t, text=embedding)
     x = step(output, t, x)
 ```
+
+Told how the loop takes its steps, it also makes good what was skipped:
+
+```python
+denoise = AdaptiveDenoiser(model, step=step)
+denoise.start(timesteps)
+for t in timesteps:
+    output = denoise(x, t, text=embedding)
+    x = denoise.step(output, t, x)
+```
 """
 
 from __future__ import annotations
@@ -33,20 +43,31 @@ class AdaptiveDenoiser:
 
     Every first-dimension row of the input is a sample with a plan of its own; only the rows that
     need it are computed. Calls at the same timestep (conditional and unconditional, say) belong to
-    one step and are skipped together. Skipped steps are not backfilled, since the solver is not
-    known here.
+    one step and are skipped together.
+
+    Without a `step`, a skipped call returns a forecast. With one, it returns the last output again,
+    the forecast is made in `AdaptiveDenoiser.step`, of what the loop has made of its outputs
+    (guidance, say), and skipped steps are taken again, interpolated, once that is possible.
 
     Args:
         denoiser: `denoiser(x, t, **conditioning) -> output`, all of shape `(B, ...)`. Of the
             conditioning, tensors with B rows are taken to have one row per sample.
         policy: when to call it; `ErrorControlled()` by default.
+        step: `step(output, t, x) -> x`, the loop's own step. The same arguments must give the same
+            result: it may not draw noise, nor remember what it has seen.
 
     Raises:
         PolicyError: if `policy` is not a policy.
     """
 
-    def __init__(self, denoiser: Callable[..., Tensor], policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: Callable[..., Tensor],
+        policy: Policy | None = None,
+        step: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
+    ) -> None:
         self._denoiser = denoiser
+        self._take_step = step
         self._policy = ErrorControlled() if policy is None else policy
         if not isinstance(self._policy, Policy):
             raise PolicyError(f"policy must be a Policy such as ErrorControlled(), not {policy!r}")
@@ -56,6 +77,7 @@ class AdaptiveDenoiser:
         self._outputs: list[Tensor] = []
         self._call = 0
         self._open: int | None = None
+        self._stepped = False
         self._plan: list[bool] = []
         self._began = self._ended = 0.0
 
@@ -87,20 +109,45 @@ class AdaptiveDenoiser:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, t: float | Tensor, **conditioning: Any) -> Tensor:
-        """The denoiser's output at `x` and `t`, of shape `(B, ...)`: computed or forecast.
+        """The denoiser's output at `x` and `t`, of shape `(B, ...)`, or what stands in for it.
 
         Raises:
-            StepsError: without `start`, or at a timestep that is not the loop's next.
+            StepsError: without `start`, at a timestep that is not the loop's next, or if there is a
+                `step` and the loop did not take it.
         """
         step = self._step_of(t)
         if step != self._open:
             self._open_step(step, x)
         output = self._reuse_or_compute(x, t, conditioning)
-        assert self._trajectory is not None
-        filled = self._trajectory.fill(self._call, output, x)
+        if self._take_step is None:
+            assert self._trajectory is not None
+            output = self._trajectory.fill(self._call, output, x)
         self._call += 1
         self._ended = time.perf_counter()
-        return filled.clone()  # the caller may write into it, and it is kept here
+        return output.clone()  # the caller may write into it, and it is kept here
+
+    @torch.no_grad()
+    def step(self, output: Tensor, t: float | Tensor, x: Tensor) -> Tensor:
+        """The sample after the step from `x` at `t`, by the `step` that was given.
+
+        Args:
+            output: what the loop has made of the denoiser's outputs at this step.
+            t: the timestep that they were asked for at.
+            x: the sample that the step begins with.
+
+        Raises:
+            StepsError: if no `step` was given, or the denoiser was not called at `t` before.
+        """
+        if self._take_step is None:
+            raise StepsError("no step is known: AdaptiveDenoiser(denoiser, step=...) takes one")
+        if self._open is None or self._stepped or not self._stands_at(self._open, t):
+            raise StepsError(f"t = {_number(t):g} was not denoised: call the denoiser before step")
+        assert self._trajectory is not None
+        solver = _OwnStep(self._take_step, t)
+        result = self._trajectory.advance(0, output.clone(), x, solver)
+        self._stepped = True
+        self._ended = time.perf_counter()
+        return result
 
     def report(self) -> Report:
         """What the present loop, or the last one, has done so far.
@@ -118,7 +165,7 @@ class AdaptiveDenoiser:
         following = 0 if self._open is None else self._open + 1
         if following >= len(self._timesteps) or not self._stands_at(following, t):
             raise StepsError(
-                f"t = {float(torch.as_tensor(t).flatten()[0]):g} is not the loop's next timestep: "
+                f"t = {_number(t):g} is not the loop's next timestep: "
                 "call start(timesteps) before every loop, with the timesteps that it will pass"
             )
         return following
@@ -136,10 +183,13 @@ class AdaptiveDenoiser:
             self._trajectory = Trajectory(self._policy, self._schedule, len(x))
             self._outputs = []
         else:
-            self._trajectory.see(x)
+            if self._take_step is None:
+                self._trajectory.see(x)
+            elif not self._stepped:
+                raise StepsError("the loop took a step by itself: x = denoise.step(output, t, x)")
             self._trajectory.close()
         self._plan = self._trajectory.open()
-        self._open, self._call = step, 0
+        self._open, self._call, self._stepped = step, 0, False
 
     def _reuse_or_compute(self, x: Tensor, t: float | Tensor, conditioning: Any) -> Tensor:
         is_new = self._call >= len(self._outputs)  # without history there is nothing to reuse
@@ -162,6 +212,29 @@ class AdaptiveDenoiser:
         chosen = {name: gather(value) for name, value in conditioning.items()}
         computed = self._denoiser(gather(x), gather(t), **chosen)
         return self._outputs[self._call].index_copy(0, rows, computed)
+
+
+class _OwnStep:
+    """The step of the user's loop at one timestep: a solver without a state."""
+
+    drew_noise = False
+
+    def __init__(self, step: Callable[[Tensor, Any, Tensor], Tensor], t: float | Tensor) -> None:
+        self._step = step
+        self._t = t
+
+    def state(self) -> None:
+        return None
+
+    def restore(self, state: Any) -> None:
+        pass
+
+    def run(self, output: Tensor, sample: Tensor) -> Tensor:
+        return self._step(output, self._t, sample)
+
+
+def _number(t: float | Tensor) -> float:
+    return float(torch.as_tensor(t).flatten()[0])
 
 
 def _schedule_of(timesteps: list[float]) -> NoiseSchedule:
