@@ -5,6 +5,9 @@
 A denoiser that only sleeps stands in for a large model: it takes 50 ms and returns noise that
 depends on its input, so that everything around it is what is measured. The two runs alternate, and
 the medians of the times per step are compared.
+
+What a computed and a skipped step add is measured once more, as processor time, beside a denoiser
+that takes none; a skipped step has its share of the backfill.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
+
+_STEPS = 50  # of the runs whose processor time is measured
 
 
 class SleepingDenoiser(UNet2DModel):
@@ -50,6 +55,7 @@ def main() -> None:
         "plain_ms_per_step": medians[0] * 1e3,
         "enabled_ms_per_step": medians[1] * 1e3,
         "bookkeeping_percent_of_call": 100 * (medians[1] - medians[0]) / SleepingDenoiser.seconds,
+        **processor_time(arguments),
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "latents": [1, 4, arguments.size, arguments.size],
@@ -66,8 +72,38 @@ def seconds_per_step(arguments: argparse.Namespace, enabled: bool) -> float:
     if enabled:  # measures errors and keeps histories, as always, but skips nothing
         ad.enable(pipe, tolerance=0.0)
     began = time.perf_counter()
-    pipe(num_inference_steps=arguments.steps, generator=torch.manual_seed(0), output_type="np")
+    generate(pipe, arguments.steps)
     return (time.perf_counter() - began) / arguments.steps
+
+
+def processor_time(arguments: argparse.Namespace) -> dict[str, float]:
+    """Microseconds that a computed and a skipped step take beside the pipeline's own."""
+    policies = {
+        "plain": None,
+        "computed": ad.ErrorControlled(tolerance=0.0),
+        "skipped": ad.ErrorControlled(tolerance=1e9),  # as many as a run may have
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in policies}
+    for _ in range(arguments.repeats + 1):
+        for name, policy in policies.items():
+            pipe = make_pipeline(arguments.size)
+            pipe.unet.seconds = 0
+            if policy is not None:
+                ad.enable(pipe, policy)
+            began = time.process_time()
+            generate(pipe, _STEPS)
+            seconds[name].append(time.process_time() - began)
+    nfe = ad.report(pipe).nfe[0]
+    plain, computed, mixed = (statistics.median(times[1:]) for times in seconds.values())
+    adds = (computed - plain) / _STEPS
+    return {
+        "computed_step_adds_us": adds * 1e6,
+        "skipped_step_adds_us": (mixed - plain - nfe * adds) / (_STEPS - nfe) * 1e6,
+    }
+
+
+def generate(pipe: DDIMPipeline, steps: int) -> None:
+    pipe(num_inference_steps=steps, generator=torch.manual_seed(0), output_type="np")
 
 
 def make_pipeline(size: int) -> DDIMPipeline:

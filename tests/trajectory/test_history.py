@@ -52,7 +52,8 @@ def test_latest_is_every_samples_own(masks: list[list[bool]]) -> None:
 def test_lines_are_continued_exactly(masks: list[list[bool]], at: float) -> None:
     curve = random_curve(2, len(masks[0]))
     history, steps = remembered(masks, curve)
-    line = history.line(history.latest, at)
+    change = history.change(at)
+    line = history.latest if change is None else history.latest + change
     for b, own in enumerate(steps):
         # who has been computed once is reused
         expected = curve_at(curve, at if len(own) > 1 else own[-1])[b]
@@ -79,14 +80,16 @@ def test_values_are_taken_as_they_are_and_not_written_to(masks: list[list[bool]]
     copies = [value.clone() for value in values]
     for step, (mask, value) in enumerate(zip(masks, values, strict=True)):
         history.remember(mask, value, float(step))
-        history.line(history.latest, step + 1.0)
+        history.change(step + 1.0)
         history.parabola(value, step + 1.0, step + 0.5)
     assert all(map(torch.equal, values, copies))
 
 
-def test_half_precision_stays_half() -> None:
+def test_half_precision_stays_half_and_its_changes_are_exact() -> None:
     history = History(1)
     for step in range(2):
         history.remember([True], torch.full((1, 2), float(step), dtype=torch.float16), step)
-    assert history.line(history.latest, 2.0).dtype == torch.float16
+    change = history.change(2.0)
+    assert change is not None
+    assert change.dtype == torch.float32
     assert history.parabola(history.latest, 2.0, 1.5).dtype == torch.float16

@@ -28,24 +28,25 @@ class Agreement:
         self._samples = samples
         self._measured: Tensor | None = None
 
-    def measure(self, mask: list[bool], output: Tensor, latest: Tensor, line: Tensor) -> None:
-        """Compares the `output` of the samples in `mask` with the `line` that starts at `latest`.
+    def measure(self, mask: list[bool], moved: Tensor, change: Tensor) -> None:
+        """Compares how far the outputs of the samples in `mask` have moved with the line's change.
 
         A line without a slope says nothing: what was measured before stands.
         """
-        change = line.float() - latest.float()
         length = rowwise_dot(change, change, self._samples)
-        share = rowwise_dot(output.float() - latest.float(), change, self._samples) / length
-        before = torch.ones_like(share) if self._measured is None else self._measured
-        known = torch.tensor(mask).to(share.device, non_blocking=True) & (length > 0)
+        share = rowwise_dot(moved, change, self._samples) / length
+        known = length > 0
+        if not all(mask):
+            known &= torch.tensor(mask).to(share.device, non_blocking=True)
+        before = 1.0 if self._measured is None else self._measured
         self._measured = torch.where(known, share, before)
 
-    def damp(self, latest: Tensor, line: Tensor) -> Tensor:
-        """The point between `latest` and `line` that the agreement, held to 0 to 1, says."""
+    def move(self, latest: Tensor, change: Tensor) -> Tensor:
+        """`latest` moved by as much of `change` as the agreement, held to 0 to 1, says."""
         if self._measured is None:
-            return line
-        share = over_rows(self._measured.clamp(0, 1), line)
-        return (latest.float() + share * (line.float() - latest.float())).to(line.dtype)
+            return (latest.float() + change).to(latest.dtype)
+        share = over_rows(self._measured.clamp(0, 1), change)
+        return torch.addcmul(latest.float(), share, change).to(latest.dtype)
 
     def choose(self, smooth: Tensor, rough: Tensor) -> Tensor:
         """`smooth` for the samples that have not gone back on their trend, `rough` for others."""

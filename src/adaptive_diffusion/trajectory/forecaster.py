@@ -61,12 +61,12 @@ class Forecaster:
         if self._noisy:
             return self._output_of(step, self._history.latest, output, sample)
         base = select_rows(mask, self._history.latest, output)
-        if not self._policy.extrapolates:
+        change = self._history.change(self._schedule.coordinates[step])
+        if change is None or not self._policy.extrapolates:
             return base
-        line = self._history.line(base, self._schedule.coordinates[step])
-        forecast = self._agreement.damp(base, line)
+        forecast = self._agreement.move(base, change)
         if self._policy.observes == "errors" and any(mask):
-            self._agreement.measure(mask, output, base, line)
+            self._agreement.measure(mask, output.float() - base.float(), change)
         return forecast
 
     def relative_error(self, output: Tensor, forecast: Tensor) -> Tensor:

@@ -45,13 +45,16 @@ class History:
             if known:
                 nodes[:] = [coordinate, *nodes][:_LENGTH]
 
-    def line(self, base: Tensor, at: float) -> Tensor:
-        """`base` moved along the lines through each sample's last two values, to `at`."""
+    def change(self, at: float) -> Tensor | None:
+        """How far the lines through each sample's last two values lead from the last, to `at`.
+
+        In float32, and zero for a sample with one value; None if all have but one.
+        """
         slopes = [self._slope_weight(nodes, at) for nodes in self._nodes]
         if not any(slopes):
-            return base
-        weights = [(1.0, -slope, slope) for slope in slopes]
-        return weighted_sum(weights, [base, *self._slots])
+            return None
+        latest, before = self._slots
+        return weighted_sum([(slope,) for slope in slopes], [before.float() - latest.float()])
 
     def parabola(self, value: Tensor, coordinate: float, at: float) -> Tensor:
         """At `at`, the parabolas through `value` at `coordinate` and the two values before it."""

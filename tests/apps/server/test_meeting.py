@@ -18,6 +18,7 @@ from tiny_pipelines import TINY_PIPELINES, run, single
 from torch import Tensor, nn
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.apps.server.decoding import picture_decoders
 from adaptive_diffusion.apps.server.meeting import Meeting, NotFiniteError
 from adaptive_diffusion.apps.sharing import own_pipeline
 
@@ -226,6 +227,61 @@ def test_a_request_that_fails_harms_no_other(tiny: Any, meet: Meet) -> None:
     assert_equal(together[2], alone[2])
 
 
+def decode_with(pipe: Any, decode: Callable[[Callable[[], Any]], Any]) -> None:
+    """Has `decode` called with what decodes, in its place."""
+    forward = pipe.vae.decoder.forward
+    pipe.vae.decoder.forward = lambda *args: decode(lambda: forward(*args))
+
+
+def test_others_make_steps_while_a_picture_is_decoded(tiny: Any, meet: Meet) -> None:
+    pipe = tiny("sd15")
+    first, second = requests_of("sd15", [(5, 0), (9, 0)])
+    first.inputs["output_type"] = "pt"
+    alone = [make(pipe, request) for request in (first, second)]
+    is_made = threading.Event()
+    decode_with(pipe, lambda decode: decode() if is_made.wait(30) else None)
+    meeting = meet(pipe)
+
+    def serve(request: Request) -> Made:
+        with meeting.attend():
+            made = make(pipe, request)
+        if request is second:
+            is_made.set()
+        return made
+
+    with ThreadPoolExecutor(2) as pool:
+        for made, expected in zip(pool.map(serve, (first, second)), alone, strict=True):
+            assert_equal(made, expected)
+
+
+def test_one_picture_is_decoded_at_a_time(tiny: Any, meet: Meet) -> None:
+    pipe = tiny("sd15")
+    requests = requests_of("sd15", [(4, 0)] * 4)
+    for request in requests:
+        request.inputs["output_type"] = "pt"
+    alone = [make(pipe, request) for request in requests]
+    free = threading.Lock()
+
+    def decode_slowly(decode: Callable[[], Any]) -> Any:
+        assert free.acquire(blocking=False)
+        time.sleep(0.02)
+        free.release()
+        return decode()
+
+    decode_with(pipe, decode_slowly)
+    for made, expected in zip(make_together(meet(pipe), pipe, requests), alone, strict=True):
+        assert_equal(made, expected)
+
+
+def test_decoders_that_others_could_disturb_are_not_run_beside(tiny: Any) -> None:
+    pipe = tiny("sd15")
+    assert picture_decoders(pipe) == [pipe.vae.decoder]
+    pipe.vae.half()  # cast to float32 for every decoding
+    assert picture_decoders(pipe) == []
+    assert picture_decoders(tiny("wan")) == []  # keeps frames between its calls
+    assert picture_decoders(tiny("ddim")) == []
+
+
 class Denoiser(nn.Module):
     """Stands in for a model: what it does with a batch is the test's choice."""
 
@@ -337,3 +393,13 @@ def test_a_closed_meeting_leaves_no_thread() -> None:
     before = threading.active_count()
     Meeting().close()
     assert threading.active_count() == before
+
+
+def test_a_closed_meeting_leaves_the_modules_as_they_were(tiny: Any) -> None:
+    pipe = tiny("sd15")
+    classes = type(pipe.unet), type(pipe.vae.decoder)
+    meeting = Meeting()
+    meeting.invite(pipe)
+    assert (type(pipe.unet), type(pipe.vae.decoder)) != classes
+    meeting.close()
+    assert (type(pipe.unet), type(pipe.vae.decoder)) == classes

@@ -60,17 +60,9 @@ def intercept(
             stack.enter_context(_led_through(module))
         for scheduler in schedulers:
             stack.enter_context(_wrapped(type(scheduler)))
-        stack.enter_context(_set_active((interceptor, frozenset(map(id, modules)))))
+        token = _active.set((interceptor, frozenset(map(id, modules))))
+        stack.callback(_active.reset, token)
         yield
-
-
-@contextmanager
-def _set_active(value: tuple[Interceptor, frozenset[int]] | None) -> Iterator[None]:
-    token = _active.set(value)
-    try:
-        yield
-    finally:
-        _active.reset(token)
 
 
 def _interceptor_of(module: nn.Module) -> Interceptor | None:
@@ -82,8 +74,11 @@ def _untouched(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, run as if nothing were active: what it calls itself is not intercepted."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with _set_active(None):
+        token = _active.set(None)
+        try:
             return function(*args, **kwargs)
+        finally:
+            _active.reset(token)
 
     run.__wrapped__ = function  # type: ignore[attr-defined]  # keeps the signature
     return run

@@ -6,7 +6,8 @@ so that it waits for nobody. What a request gets does not depend on who else is 
 float rounding.
 
 Between two denoiser calls only one request runs at a time. So the pipelines' other parts need not
-bear threads (tokenizers do not), and the global random state can be each request's own.
+bear threads (tokenizers do not), and the global random state can be each request's own. Pictures
+are decoded beside that, one at a time: it takes as long as many steps, which need not wait for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import nn
 
 from adaptive_diffusion.adapters.diffusers.components import denoisers
 from adaptive_diffusion.adapters.diffusers.interception import same_named_subclass
+from adaptive_diffusion.apps.server.decoding import picture_decoders
 from adaptive_diffusion.apps.server.joining import (
     Call,
     are_finite,
@@ -88,6 +90,7 @@ class Meeting:
         self._attending = 0
         self._is_closed = False
         self._floor = threading.Lock()
+        self._decoding = threading.Lock()
         self._present: ContextVar[bool] = ContextVar("present", default=False)
         self._invited: dict[int, tuple[nn.Module, Any]] = {}  # and the classes they had
         self._verdicts: dict[Hashable, bool] = {}  # may calls of this kind be joined?
@@ -98,25 +101,19 @@ class Meeting:
     def invite(self, pipe: Any) -> None:
         """From now on the pipeline's denoisers, called by a request that attends, are met here."""
         for module in denoisers(pipe):
-            if id(module) not in self._invited:
-                cls: Any = type(module)
-                self._invited[id(module)] = module, cls
-                module.__class__ = self._meeting_class(cls)
+            self._exchange(module, self._call_together)
+        for module in picture_decoders(pipe):
+            self._exchange(module, self._call_beside)
 
     @contextmanager
     def attend(self) -> Iterator[None]:
         """Runs a request's pipeline call, or anything else that must not run beside another."""
-        with self._changed:
-            self._attending += 1
         present = self._present.set(True)
         try:
-            with self._floor:
+            with self._counted(1), self._floor:
                 yield
         finally:
             self._present.reset(present)
-            with self._changed:
-                self._attending -= 1
-                self._changed.notify_all()
 
     def close(self) -> None:
         """Ends the thread and leaves the denoisers as they were; nobody may attend any more."""
@@ -127,21 +124,50 @@ class Meeting:
         for module, cls in self._invited.values():
             module.__class__ = cls
 
-    def _meeting_class(self, cls: Any) -> Any:
-        def call_together(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _exchange(self, module: nn.Module, instead: Callable[..., Any]) -> None:
+        """Leads the calls of a request that attends to `instead`."""
+        if id(module) in self._invited:
+            return
+        cls: Any = type(module)
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             function = functools.partial(cls.__call__, module)
             if not self._present.get():
                 return function(*args, **kwargs)
-            return self._wait(_Waiting(module, function, Call(args, kwargs)))
+            return instead(module, function, args, kwargs)
 
-        return same_named_subclass(cls, call_together)
+        self._invited[id(module)] = module, cls
+        module.__class__ = same_named_subclass(cls, call)
 
-    def _wait(self, waiting: _Waiting) -> Any:
+    def _call_together(
+        self, module: nn.Module, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        waiting = _Waiting(module, function, Call(args, kwargs))
         with self._left_floor():
             with self._changed:
                 self._waiting.append(waiting)
                 self._changed.notify_all()
             return waiting.output.result()
+
+    def _call_beside(
+        self, module: nn.Module, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        with self._counted(-1), self._left_floor(), self._decoding:
+            return function(*args, **kwargs)
+
+    @contextmanager
+    def _counted(self, more: int) -> Iterator[None]:
+        """Meanwhile so many more requests may come to the denoiser, or fewer."""
+        self._count_attending(more)
+        try:
+            yield
+        finally:
+            self._count_attending(-more)
+
+    def _count_attending(self, more: int) -> None:
+        with self._changed:
+            self._attending += more
+            self._changed.notify_all()
 
     @contextmanager
     def _left_floor(self) -> Iterator[None]:
