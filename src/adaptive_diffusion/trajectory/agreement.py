@@ -22,11 +22,11 @@ __all__ = ["Agreement"]
 
 
 class Agreement:
-    """Each sample's latest measured β; until one has been measured, lines are fully trusted."""
+    """Each sample's latest β, held to 0 to 1; until one is measured, lines are fully trusted."""
 
     def __init__(self, samples: int) -> None:
         self._samples = samples
-        self._measured: Tensor | None = None
+        self._share: Tensor | None = None
 
     def measure(self, mask: list[bool], moved: Tensor, change: Tensor) -> None:
         """Compares how far the outputs of the samples in `mask` have moved with the line's change.
@@ -38,18 +38,18 @@ class Agreement:
         known = length > 0
         if not all(mask):
             known &= torch.tensor(mask).to(share.device, non_blocking=True)
-        before = 1.0 if self._measured is None else self._measured
-        self._measured = torch.where(known, share, before)
+        before = 1.0 if self._share is None else self._share
+        self._share = torch.where(known, share.clamp(0, 1), before)
 
     def move(self, latest: Tensor, change: Tensor) -> Tensor:
-        """`latest` moved by as much of `change` as the agreement, held to 0 to 1, says."""
-        if self._measured is None:
+        """`latest` moved by as much of `change` as the agreement says."""
+        if self._share is None:
             return (latest.float() + change).to(latest.dtype)
-        share = over_rows(self._measured.clamp(0, 1), change)
+        share = over_rows(self._share, change)
         return torch.addcmul(latest.float(), share, change).to(latest.dtype)
 
     def choose(self, smooth: Tensor, rough: Tensor) -> Tensor:
         """`smooth` for the samples that have not gone back on their trend, `rough` for others."""
-        if self._measured is None:
+        if self._share is None:
             return smooth
-        return torch.where(over_rows(self._measured > 0, smooth), smooth, rough)
+        return torch.where(over_rows(self._share > 0, smooth), smooth, rough)

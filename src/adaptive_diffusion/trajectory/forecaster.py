@@ -61,8 +61,10 @@ class Forecaster:
         if self._noisy:
             return self._output_of(step, self._history.latest, output, sample)
         base = select_rows(mask, self._history.latest, output)
+        if not self._policy.extrapolates:
+            return base
         change = self._history.change(self._schedule.coordinates[step])
-        if change is None or not self._policy.extrapolates:
+        if change is None:
             return base
         forecast = self._agreement.move(base, change)
         if self._policy.observes == "errors" and any(mask):

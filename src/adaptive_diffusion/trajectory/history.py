@@ -64,4 +64,8 @@ class History:
         return weighted_sum(padded, tensors)
 
     def _slope_weight(self, nodes: list[float], at: float) -> float:
-        return lagrange_weights(nodes, at)[1] if len(nodes) == _LENGTH else 0.0
+        """The weight in the line of the value before the last; zero where there is none."""
+        if len(nodes) < _LENGTH:
+            return 0.0
+        latest, before = nodes
+        return (at - latest) / (before - latest)

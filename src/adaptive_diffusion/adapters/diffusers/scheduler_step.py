@@ -101,13 +101,10 @@ class SchedulerStep:
     @property
     def moves_a_sample(self) -> bool:
         """Whether this is a step as diffusion takes it: real numbers, an output for every row."""
-        return (
-            all(
-                isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.ndim > 0
-                for tensor in (self.output, self.sample)
-            )
-            and self.output.shape[0] == self.sample.shape[0]
-        )
+        return all(
+            isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.ndim > 0
+            for tensor in (self.output, self.sample)
+        ) and len(self.output) == len(self.sample)
 
     def state(self) -> dict[str, Any]:
         return _copy(vars(self._scheduler))
