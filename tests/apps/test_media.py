@@ -55,16 +55,18 @@ def test_every_kind_can_be_looked_at_and_compared(index):
 
 def test_a_still_shows_the_first_and_the_last_frame_of_a_clip():
     clip = Clip(noise(40, 8, 12, 3))
-    assert clip.still.shape == (4 * 8, 4 * 12, 3)
+    assert clip.still.shape == (4 * 9 - 1, 4 * 13 - 1, 3)
     assert np.array_equal(clip.still[:8, :12], clip.frames[0])
     assert np.array_equal(clip.still[-8:, -12:], clip.frames[-1])
 
 
 def test_frames_that_do_not_fill_the_still_leave_white():
     clip = Clip(noise(5, 8, 8, 1))
-    assert clip.still.shape == (16, 24, 1)
-    assert np.array_equal(clip.still[8:, :8], clip.frames[3])
-    assert (clip.still[8:, 16:] == 1).all()
+    assert clip.still.shape == (17, 26, 1)
+    assert np.array_equal(clip.still[9:, :8], clip.frames[3])
+    assert (clip.still[9:, 18:] == 1).all()
+    lines = [clip.still[8, :17], clip.still[:, 8]]
+    assert all(np.ptp(line) == 0 for line in lines)
 
 
 @pytest.mark.parametrize("samples", [100, RATE, 10 * RATE])

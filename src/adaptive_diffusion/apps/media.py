@@ -23,6 +23,7 @@ AMPLIFICATION = 8
 """Of the differences: the same in every picture, so that pictures can be told apart by it."""
 
 _MOST_FRAMES = 16  # of a clip, on its still
+_LINE = 0.8  # a light grey
 _WIDTH = 128  # pixels of a clip in a file to look at: a smaller one is enlarged
 
 
@@ -52,7 +53,7 @@ class Medium(Protocol):
         """Files that show it beside another of its kind, as far as two stills can't: by suffix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A picture `(H, W, C)` of floats from 0 to 1."""
 
@@ -79,7 +80,7 @@ class Picture:
         return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A video without sound: frames `(F, H, W, C)` of floats from 0 to 1."""
 
@@ -107,7 +108,7 @@ class Clip:
         return {".gif": encode_gif(np.concatenate(films, axis=2), {"shows": shows})}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sound:
     """A sound: a waveform `(channels, N)` of floats from -1 to 1, and its samples per second."""
 
@@ -177,9 +178,14 @@ def _sampling_rate(pipe: Any) -> int:
 
 
 def _sheet(frames: np.ndarray, across: int) -> np.ndarray:
-    """Frames `(F, H, W, C)` as one picture, `across` in a row; what is left over is white."""
-    rows = -(-len(frames) // across)
-    blank = np.ones((rows * across - len(frames), *frames.shape[1:]), frames.dtype)
-    grid = np.concatenate([frames, blank]).reshape(rows, across, *frames.shape[1:])
+    """Frames `(F, H, W, C)` as one picture, `across` in a row, with a line between them.
+
+    What is left over is white.
+    """
+    framed = np.pad(frames, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=_LINE)
+    rows = -(-len(framed) // across)
+    blank = np.ones((rows * across - len(framed), *framed.shape[1:]), framed.dtype)
+    grid = np.concatenate([framed, blank]).reshape(rows, across, *framed.shape[1:])
     _, _, height, width, channels = grid.shape
-    return grid.swapaxes(1, 2).reshape(rows * height, across * width, channels)
+    sheet = grid.swapaxes(1, 2).reshape(rows * height, across * width, channels)
+    return sheet[:-1, :-1]

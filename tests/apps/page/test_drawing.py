@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from adaptive_diffusion.apps.page.drawing import (
     fidelity,
     pixels,
     status,
+    temporary_file,
 )
 from adaptive_diffusion.apps.page.race import View
 
@@ -48,6 +51,14 @@ def test_a_batch_has_a_timeline_for_every_sample() -> None:
     shown = batch_status(View(masks=((True, False), (True, True)), seconds=1.0), 2)
     assert shown.count("class=computed") == 3
     assert "1.5 denoiser calls each" in shown
+
+
+def test_a_medium_has_one_file_however_often_it_is_shown() -> None:
+    picture = Picture(np.zeros((4, 4, 3), np.float32))
+    path = temporary_file(picture)
+    assert temporary_file(picture) == path
+    assert temporary_file(Picture(picture.pixels)) != path
+    assert Path(path).read_bytes() == picture.encode({})
 
 
 def test_differences_are_amplified_and_fidelity_is_told() -> None:

@@ -100,6 +100,8 @@ class Bench:
                 cell.steps, cell.guidance, self.suite.size, self.suite.frames, arguments
             )
             sampler = Sampler(pipe, settings)
+            if hasattr(pipe, "vae") and not sampler.times_loop_alone:
+                self.note(f"{model}: its pipeline always decodes, which is timed, too")
             yield _Study(self, cell, select(rows, self.suite.rows), samples, sampler, judge)
 
     def _samples(self, model: str, taken: Mapping[str, Any]) -> list[Sample]:

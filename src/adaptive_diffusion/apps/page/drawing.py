@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,6 +34,7 @@ def pixels(image: np.ndarray) -> np.ndarray:
     return to_bytes(enlarged(image, SMALLEST))
 
 
+@lru_cache(maxsize=16)  # a finished run is shown again and again until the other is done
 def temporary_file(medium: Medium) -> str:
     """The path of a file with the medium; the page copies it and the system clears it away."""
     with tempfile.NamedTemporaryFile(suffix=medium.suffix, delete=False) as file:

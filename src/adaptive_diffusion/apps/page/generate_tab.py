@@ -13,6 +13,7 @@ from adaptive_diffusion.apps.page.newest import Newest
 from adaptive_diffusion.apps.page.running import cancels, runs
 from adaptive_diffusion.apps.page.settings import Controls
 from adaptive_diffusion.apps.page.sides import Sides
+from adaptive_diffusion.miniatures import PROMPTS
 
 __all__ = ["generate_tab"]
 
@@ -21,7 +22,7 @@ def generate_tab(models: Models, newest: Newest, controls: Controls) -> gr.Image
     """Builds the tab; returns where the accelerated picture is."""
     with gr.Row():
         prompt = gr.Textbox(
-            "a red apple",
+            PROMPTS["emoji"][0],
             label="Prompt",
             placeholder="what to draw; Enter generates, Esc cancels",
             scale=6,
@@ -50,4 +51,13 @@ def generate_tab(models: Models, newest: Newest, controls: Controls) -> gr.Image
         sides.statuses,
     )
     cancels(newest, cancel)
+    controls.model.input(
+        _prompt, [controls.model, prompt], prompt, api_visibility="private", show_progress="hidden"
+    )
     return sides.fast
+
+
+def _prompt(model: str, present: str) -> str:
+    """One that the model knows, unless the visitor has typed another than was given."""
+    given = [prompts[0] for prompts in PROMPTS.values()]
+    return PROMPTS[model][0] if model in PROMPTS and present in given else present

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -106,4 +107,9 @@ def _film(view: View) -> Any:
     clip = view.made[0]
     if not isinstance(clip, Clip):
         raise ValueError(f"the model makes a {clip.kind}: see the Generate tab")
-    return temporary_file(Clip(enlarged(clip.frames, SMALLEST)))
+    return temporary_file(_enlarged(clip))
+
+
+@lru_cache(maxsize=16)  # as its file is
+def _enlarged(clip: Clip) -> Clip:
+    return Clip(enlarged(clip.frames, SMALLEST))
