@@ -10,7 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.parametrize("name", ["one_line", "own_loop"])
+@pytest.mark.parametrize("name", ["one_line", "own_loop", "plan_paths"])
 def test_example_is_faster_and_close(name: str) -> None:
     """Each compares a full and an accelerated run, and leaves both behind."""
     left = runpy.run_path(str(EXAMPLES / f"{name}.py"))

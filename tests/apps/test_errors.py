@@ -83,6 +83,14 @@ def test_a_folder_without_a_pipeline(cli, tmp_path):
     assert "has no model_index.json" in done.error
 
 
+@pytest.mark.usefixtures("no_loading")
+@pytest.mark.parametrize("command", ["generate", "compare", "serve", "ui"])
+def test_a_miniature_with_a_loop_of_its_own_says_how_it_is_used(cli, tmp_path, command):
+    words = ("x", "--out", tmp_path) if command in ("generate", "compare") else ()
+    done = cli(command, *words, "--model", "motions")
+    assert "load_miniature('motions') gives it in Python, docs/other-data.md shows" in done.error
+
+
 def test_a_hub_id_that_is_not_to_be_had(cli, tmp_path):
     done = cli("generate", "x", "--model", "no-one/nothing", "--out", tmp_path)
     assert "no folder 'no-one/nothing' here, and the hub gave no such model" in done.error

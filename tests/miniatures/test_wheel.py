@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 import adaptive_diffusion as ad
-from adaptive_diffusion.miniatures import FOLDER, miniatures
+from adaptive_diffusion.miniatures import FOLDER, miniatures, pipeline_miniatures
 
 ROOT = Path(__file__).parents[2]
 CARRIED = {"digits", "emoji"}
@@ -66,10 +66,14 @@ def test_the_others_are_found_by_their_folder(wheel: Path, tmp_path: Path) -> No
 def test_a_folder_of_further_miniatures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model_index.json").write_text("{}")
-    (tmp_path / "no-pipeline").mkdir()
-    before = miniatures()
+    (tmp_path / "own-loop").mkdir()
+    (tmp_path / "own-loop" / "config.json").write_text("{}")
+    (tmp_path / "no-model").mkdir()
+    before, pipelines = miniatures(), pipeline_miniatures()
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    assert miniatures() == before | {"mine": tmp_path / "mine"}
+    further = {name: tmp_path / name for name in ("mine", "own-loop")}
+    assert miniatures() == before | further
+    assert pipeline_miniatures() == pipelines | {"mine": tmp_path / "mine"}
     assert list(miniatures()) == sorted(miniatures())
     monkeypatch.setenv(FOLDER, str(tmp_path / "nowhere"))
     assert miniatures() == before

@@ -576,15 +576,18 @@ def ui(
     debug: _Debug = False,
 ) -> None:
     """Shows a page where full and accelerated runs go side by side, as they are made."""
-    from adaptive_diffusion.apps.loading import load_pipeline
+    from adaptive_diffusion.apps.loading import load_pipeline, locate
+    from adaptive_diffusion.miniatures import pipeline_miniatures
+
+    names = models or sorted(pipeline_miniatures(), key=lambda name: name != "emoji")
+    for name in names:
+        locate(name)  # raises on one that can't be loaded
     from adaptive_diffusion.apps.page.models import Models
     from adaptive_diffusion.apps.page.page import launch
-    from adaptive_diffusion.miniatures import miniatures
 
     def load(name: str) -> Any:
         return load_pipeline(name, device=device, dtype=dtype)
 
-    names = models or sorted(miniatures(), key=lambda name: name != "emoji")
     launch(Models(names, load), host, port, open_browser=browser)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from adaptive_diffusion.miniatures import FOLDER, miniatures
+from adaptive_diffusion.miniatures import FOLDER, miniatures, pipeline_miniatures
 
 __all__ = [
     "DTYPES",
@@ -117,9 +117,14 @@ def locate(model: str) -> Path | str:
     Raises:
         ValueError: if it is none of both; says what there is.
     """
-    at_hand = miniatures()
+    at_hand = pipeline_miniatures()
     if model in at_hand:
         return at_hand[model]
+    if model in miniatures():
+        raise ValueError(
+            f"{model} is no pipeline of diffusers, but a model with a sampling loop of its own: "
+            f"load_miniature({model!r}) gives it in Python, docs/other-data.md shows what to do"
+        )
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():

@@ -1,8 +1,9 @@
-"""Small, really trained pipelines that load offline.
+"""Small, really trained models that load offline.
 
-Each is a folder in diffusers' own format, with a model card beside the weights. `emoji` and
-`digits` come with the package; the others are in the repository, under `weights/` as well, and are
-found wherever the environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
+Each is a folder with a model card beside the weights: a pipeline in diffusers' own format or, where
+its data are no media, a model with a sampling loop of its own. `emoji` and `digits` come with the
+package; the others are in the repository, under `weights/` as well, and are found wherever the
+environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from typing import Any
 from adaptive_diffusion.errors import MiniatureError
 from adaptive_diffusion.miniatures.prompts import PROMPTS
 
-__all__ = ["ARGUMENTS", "FOLDER", "GUIDANCE", "PROMPTS", "load_miniature", "miniatures"]
+__all__ = [
+    "ARGUMENTS",
+    "FOLDER",
+    "GUIDANCE",
+    "PROMPTS",
+    "load_miniature",
+    "miniatures",
+    "pipeline_miniatures",
+]
 
 FOLDER = "ADAPTIVE_DIFFUSION_MINIATURES"
 """The environment variable that names a folder of further miniatures."""
@@ -32,26 +41,33 @@ _WEIGHTS = Path(__file__).parent / "weights"
 
 def miniatures() -> dict[str, Path]:
     """The miniatures at hand: their names and folders, those of the package and of `FOLDER`."""
+    return dict(sorted({**_folders_with("config.json"), **pipeline_miniatures()}.items()))
+
+
+def pipeline_miniatures() -> dict[str, Path]:
+    """Those of them that are pipelines of diffusers."""
+    return _folders_with("model_index.json")
+
+
+def _folders_with(index: str) -> dict[str, Path]:
     folders = [_WEIGHTS, *(Path(each).expanduser() for each in [os.environ.get(FOLDER)] if each)]
-    found = [index.parent for folder in folders for index in folder.glob("*/model_index.json")]
+    found = [file.parent for folder in folders for file in folder.glob(f"*/{index}")]
     return {folder.name: folder for folder in sorted(found, key=lambda folder: folder.name)}
 
 
 def load_miniature(name: str = "emoji", **options: Any) -> Any:
-    """A miniature as a diffusers pipeline, from files at hand.
+    """A miniature, from files at hand: a diffusers pipeline, but for `motions`.
+
+    `motions` has a sampling loop of its own and comes as `miniatures.motions.Motions`.
 
     Args:
         name: one of `miniatures()`.
         options: passed on to `DiffusionPipeline.from_pretrained`, which loads the weights, stored
-            in float16, as float32 unless it is told otherwise.
+            in float16, as float32 unless it is told otherwise. `motions` takes none.
 
     Raises:
         MiniatureError: if there is none of that name.
     """
-    from diffusers import DiffusionPipeline
-
-    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
-
     at_hand = miniatures()
     if name not in at_hand:
         raise MiniatureError(
@@ -59,4 +75,12 @@ def load_miniature(name: str = "emoji", **options: Any) -> Any:
             f"{FOLDER} to the folder that has them, such as src/adaptive_diffusion/miniatures/"
             "weights of the project's repository"
         )
+    if name not in pipeline_miniatures():
+        from adaptive_diffusion.miniatures.motions import Motions
+
+        return Motions.load(at_hand[name], **options)
+    from diffusers import DiffusionPipeline
+
+    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+
     return DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)

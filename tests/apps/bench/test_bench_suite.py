@@ -12,11 +12,11 @@ from adaptive_diffusion.apps.bench.bench import Choice, choose
 from adaptive_diffusion.apps.bench.cells import cells_of
 from adaptive_diffusion.apps.bench.prompts import Prompt, prompts_for
 from adaptive_diffusion.apps.bench.rows import FULL, select
-from adaptive_diffusion.apps.bench.run import Bench
+from adaptive_diffusion.apps.bench.run import Bench, expand
 from adaptive_diffusion.apps.bench.store import FeatureStore, Store
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Prompts, load_suite, suites
 from adaptive_diffusion.apps.loading import DTYPES, SCHEDULERS
-from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures
+from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures, pipeline_miniatures
 
 MINIMAL = 'description = "Mine"\nmodels = ["digits"]\nsteps = [6]\n'
 
@@ -31,6 +31,12 @@ def test_every_suite_of_the_package_is_valid(name):
         assert model.dtype in DTYPES
     has_prompts = suite.prompts.texts or suite.prompts.origin or "class_labels" in suite.per_sample
     assert has_prompts or [model.name for model in suite.models] == [ALL_MINIATURES]
+
+
+def test_the_miniatures_of_a_suite_are_those_that_are_pipelines():
+    names = [model.name for model in expand(load_suite("miniature").models)]
+    assert names == list(pipeline_miniatures())
+    assert "motions" not in names
 
 
 @pytest.fixture

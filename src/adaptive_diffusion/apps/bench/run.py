@@ -31,7 +31,7 @@ from adaptive_diffusion.apps.bench.ways import Made, Maker, using_scheduler
 from adaptive_diffusion.apps.loading import load_pipeline
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
-from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS, miniatures
+from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS, pipeline_miniatures
 
 __all__ = ["Bench", "expand"]
 
@@ -241,11 +241,11 @@ class _Study:
 
 
 def expand(models: Sequence[Model]) -> list[Model]:
-    """The models, with every miniature at hand in place of that word."""
+    """The models, with every miniature that is a pipeline in place of that word."""
     return [
         replace(model, name=name)
         for model in models
-        for name in (miniatures() if model.name == ALL_MINIATURES else (model.name,))
+        for name in (pipeline_miniatures() if model.name == ALL_MINIATURES else (model.name,))
     ]
 
 

@@ -18,7 +18,7 @@ else:
 __all__ = ["ALL_MINIATURES", "OWN_SCHEDULER", "Model", "Prompts", "Suite", "load_suite", "suites"]
 
 ALL_MINIATURES = "miniatures"
-"""As a model's name: every miniature at hand."""
+"""As a model's name: every miniature that is a pipeline."""
 
 OWN_SCHEDULER = "own"
 """As a scheduler's name: the one that the model comes with."""
