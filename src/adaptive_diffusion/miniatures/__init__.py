@@ -28,8 +28,14 @@ __all__ = [
 FOLDER = "ADAPTIVE_DIFFUSION_MINIATURES"
 """The environment variable that names a folder of further miniatures."""
 
-GUIDANCE = {"emoji": 3.0, "emoji-dit": 3.0}
-"""The guidance scale at which a miniature's pictures look best; pass it to the pipeline's call."""
+GUIDANCE = {
+    "emoji": 3.0,
+    "emoji-dit": 3.0,
+    "motion": 3.0,
+    "motion-dit": 3.0,
+    "sounds": 2.5,
+}
+"""The guidance scale at which what a miniature makes is best; pass it to the pipeline's call."""
 
 ARGUMENTS: dict[str, dict[str, int]] = {
     "motion-dit": {"height": 32, "width": 32, "num_frames": 17},
