@@ -581,7 +581,7 @@ def ui(
 
     names = models or sorted(pipeline_miniatures(), key=lambda name: name != "emoji")
     for name in names:
-        locate(name)  # raises on one that can't be loaded
+        locate(name)  # raises on one that can't be loaded, before seconds of imports
     from adaptive_diffusion.apps.page.models import Models
     from adaptive_diffusion.apps.page.page import launch
 

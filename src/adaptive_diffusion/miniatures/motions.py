@@ -22,6 +22,10 @@ from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 
 __all__ = ["Motions", "PathDenoiser", "euler"]
 
+_FREQUENCIES = 32  # of the waves that the time is told by
+_FEELERS = 32  # what a point feels of an obstacle
+_NEAR = 0.2  # from an obstacle's edge
+
 
 class PathDenoiser(nn.Module):
     """A transformer over the points of a path, the two ends and the obstacles.
@@ -131,11 +135,6 @@ class _Block(nn.Module):
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
-
-
-_FREQUENCIES = 32
-_FEELERS = 32
-_NEAR = 0.2  # from an obstacle's edge
 
 
 def _waves(time: Tensor) -> Tensor:
