@@ -16,7 +16,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from rich.progress import Progress
 from torch import nn
-from transformers import CLIPTokenizer
+from transformers import PreTrainedTokenizerBase
 
 from recipes.shared.optimizer import build_optimizers, set_learning_rate
 from recipes.shared.training import (
@@ -34,7 +34,7 @@ CHECKPOINT_EVERY = 200
 class CaptionTable:
     """Every caption of every picture as token ids, and the empty caption."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, captions: list[list[str]]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, captions: list[list[str]]) -> None:
         self._tokens = [tokenize(tokenizer, row) for row in captions]
         self._empty = tokenize(tokenizer, [""])[0]
 
@@ -48,7 +48,7 @@ class CaptionTable:
         return torch.where(empty, self._empty, torch.stack(rows))
 
 
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
     """Token ids just as the pipeline makes them, padded on the side that the tokenizer says."""
     return tokenizer(
         texts,
