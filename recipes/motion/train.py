@@ -47,7 +47,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--vae-batch-size", type=int, default=16)
     parser.add_argument("--vae-lr", type=float, default=2e-3)
     parser.add_argument("--kl-weight", type=float, default=1e-5)
-    parser.add_argument("--minutes", type=float, default=70, help="budget of stage 2")
+    parser.add_argument("--minutes", type=float, default=85, help="budget of stage 2")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--caption-drop", type=float, default=0.1)
