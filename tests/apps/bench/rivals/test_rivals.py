@@ -169,3 +169,9 @@ def test_families_have_a_few_settings_each_with_names_of_their_own(
     families = [rival.family for rival in rivals]
     assert all(2 <= families.count(family) <= 4 for family in set(families))
     assert {rival.family for rival in STRONG.values()} == set(families)
+
+
+def test_deep_cache_leaves_layers_over_time_alone(tiny):
+    reason = DeepCache(2).reason_against(tiny("text_to_video"))
+    assert reason is not None
+    assert "layers over time" in reason
