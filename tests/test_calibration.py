@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from toy_pipeline import ToyEmbeddingPipeline, ToyPipeline, ToyTinyPipeline, ToyVideoPipeline
+from toy_pipeline import (
+    ToyEmbeddingPipeline,
+    ToyPipeline,
+    ToySoundPipeline,
+    ToyTinyPipeline,
+    ToyVideoPipeline,
+)
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.miniatures import miniatures
+from adaptive_diffusion.numerics.spectrogram import spectrogram
 
 PROMPTS = [f"{colour} {thing}" for colour in ("a red", "a dark") for thing in ("fox", "lighthouse")]
 
@@ -25,6 +32,11 @@ def picture(pipe: Any, seed: int, **call: Any) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     images = pipe(generator=generator, output_type="np", **call).images
     return torch.as_tensor(images).movedim(-1, 1)
+
+
+def sound(pipe: Any, seed: int) -> Tensor:
+    """Of one sample, `(1, N)`."""
+    return torch.as_tensor(pipe("a bell", generator=torch.Generator().manual_seed(seed)).audios)
 
 
 def unseen(pipe: Any, profile: ad.Profile, calls: list[dict[str, Any]]) -> list[float]:
@@ -187,8 +199,26 @@ def test_bad_arguments_are_found_before_any_run(options: dict[str, Any], words: 
 
 
 def test_a_pipeline_that_makes_no_pictures_is_refused() -> None:
-    with pytest.raises(ad.CalibrationError, match="makes neither pictures nor videos"):
+    with pytest.raises(ad.CalibrationError, match="makes neither pictures nor videos nor sounds"):
         calibrate(ToyEmbeddingPipeline(), target_psnr=35)
+
+
+def test_sounds_count_with_their_spectrograms() -> None:
+    """The tolerance that is found keeps the spectrogram of an unseen sound as close as promised."""
+    pipe = ToySoundPipeline()
+    profile = calibrate(pipe, target_psnr=40)
+    full, rate = sound(pipe, 10_000), pipe.vocoder.config.sampling_rate
+    with ad.accelerate(pipe, profile=profile) as run:
+        accelerated = sound(pipe, 10_000)
+    assert run.report.speedup > 1
+    assert ad.psnr(spectrogram(accelerated, rate), spectrogram(full, rate)).item() > 39
+
+
+def test_a_sound_of_unknown_sampling_rate_is_refused() -> None:
+    pipe = ToySoundPipeline()
+    pipe.vocoder.config.sampling_rate = None
+    with pytest.raises(ad.CalibrationError, match="say its sampling rate"):
+        calibrate(pipe, target_psnr=40)
 
 
 def test_small_pictures_have_no_similarity() -> None:

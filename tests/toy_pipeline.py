@@ -74,6 +74,17 @@ class ToyVideoPipeline(ToyPipeline):
         return SimpleNamespace(frames=np.moveaxis(frames.numpy(), 2, -1))
 
 
+class ToySoundPipeline(ToyPipeline):
+    """Makes a sound of 768 samples: its picture, line by line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vocoder = SimpleNamespace(config=SimpleNamespace(sampling_rate=8000))
+
+    def output(self, pictures: Tensor) -> Any:
+        return SimpleNamespace(audios=(pictures.flatten(1) - 0.5).numpy())
+
+
 class ToyEmbeddingPipeline(ToyPipeline):
     """Makes something that is no picture."""
 

@@ -28,10 +28,11 @@ import torch
 from torch import Tensor
 
 from adaptive_diffusion.adapters.diffusers import pipelines
-from adaptive_diffusion.adapters.diffusers.components import check_pipeline
+from adaptive_diffusion.adapters.diffusers.components import check_pipeline, sampling_rate
 from adaptive_diffusion.api import accelerate, disable
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.numerics.metrics import psnr, ssim
+from adaptive_diffusion.numerics.spectrogram import spectrogram
 from adaptive_diffusion.profile import (
     Evidence,
     Goal,
@@ -72,7 +73,8 @@ def calibrate(
         prompts: one sample each; 16 or more, of the kind that will be asked for. For a pipeline
             that takes none, how many samples. Every second one is held out.
         target_psnr: mean PSNR to the full run to be reached, in dB; the worst tenth of the samples
-            may be 3 dB below. Videos count with the mean over their frames.
+            may be 3 dB below. Videos count with the mean over their frames, sounds on
+            the spectrograms of their channels.
         target_ssim: mean SSIM to be reached; the worst tenth may be twice as far from 1.
         worst_psnr: PSNR to the full run, in dB, that no sample is to fall below. More samples make
             that surer, and faster: 64 or more. It is found on samples, and can't be guaranteed.
@@ -250,17 +252,23 @@ class _Runs:
         )
 
     def _run(self, sample: _Sample) -> Tensor:
-        """One sample's picture, or its frames: `(F, C, H, W)`, values from 0 to 1."""
+        """One sample's picture, its frames, or its channels' spectrograms: `(F, C, H, W)`, values
+        from 0 to 1."""
         return _pictures(self._pipe(**_arguments(sample, self._call)), self._pipe)
 
 
 def _pictures(result: Any, pipe: Any) -> Tensor:
     name = type(pipe).__name__
+    audios = getattr(result, "audios", None)
+    if audios is not None:
+        return _spectrograms(torch.as_tensor(audios), pipe)
     images, frames = getattr(result, "images", None), getattr(result, "frames", None)
     try:
         pictures = torch.as_tensor(frames if images is None else images)
     except (TypeError, ValueError, RuntimeError):
-        raise CalibrationError(f"{name} makes neither pictures nor videos to compare") from None
+        raise CalibrationError(
+            f"{name} makes neither pictures nor videos nor sounds to compare"
+        ) from None
     if images is None and pictures.ndim == 5 and len(pictures) == 1:
         pictures = pictures[0]
     elif images is None or pictures.ndim != 4 or len(pictures) != 1:
@@ -268,6 +276,17 @@ def _pictures(result: Any, pipe: Any) -> Tensor:
             f"{name} must make one picture or video for a prompt, not {tuple(pictures.shape)}"
         )
     return pictures.movedim(-1, 1)
+
+
+def _spectrograms(sounds: Tensor, pipe: Any) -> Tensor:
+    """Of one sound `(1, N)` or `(1, channels, N)`: a picture for each channel."""
+    name, rate = type(pipe).__name__, sampling_rate(pipe)
+    if rate is None or len(sounds) != 1 or sounds.ndim not in (2, 3):
+        raise CalibrationError(
+            f"{name} must make one sound for a prompt and say its sampling rate, "
+            f"not {tuple(sounds.shape)} at {rate}"
+        )
+    return spectrogram(sounds[0].reshape(-1, sounds.shape[-1]), rate)[:, None]
 
 
 def _has_ssim(pictures: Tensor) -> bool:

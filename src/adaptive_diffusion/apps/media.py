@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 
+from adaptive_diffusion.adapters.diffusers.components import sampling_rate
 from adaptive_diffusion.apps.encoding import encode_gif, encode_png, encode_wav, enlarged
 from adaptive_diffusion.numerics.spectrogram import spectrogram
 
@@ -151,7 +152,12 @@ def media_of(result: Any, pipe: Any) -> list[Medium]:
     """
     audios = getattr(result, "audios", None)
     if audios is not None:
-        rate = _sampling_rate(pipe)
+        rate = sampling_rate(pipe)
+        if rate is None:
+            raise ValueError(
+                f"{type(pipe).__name__} does not say its sampling rate: call it from Python, "
+                "after enable(pipe)"
+            )
         return [Sound(np.atleast_2d(np.asarray(each, dtype=np.float32)), rate) for each in audios]
     images = getattr(result, "images", getattr(result, "frames", None))
     pixels = None if images is None else np.asarray(images, dtype=np.float32)
@@ -161,20 +167,6 @@ def media_of(result: Any, pipe: Any) -> list[Medium]:
             "Python, after enable(pipe)"
         )
     return [Picture(each) if each.ndim == 3 else Clip(each) for each in pixels]
-
-
-def _sampling_rate(pipe: Any) -> int:
-    """In samples per second; the part that makes the waveform knows it."""
-    for part in ("vocoder", "vae", "unet"):
-        config = getattr(getattr(pipe, part, None), "config", None)
-        for name in ("sampling_rate", "sample_rate"):
-            rate = getattr(config, name, None)
-            if rate:
-                return int(rate)
-    raise ValueError(
-        f"{type(pipe).__name__} does not say its sampling rate: call it from Python, after "
-        "enable(pipe)"
-    )
 
 
 def _sheet(frames: np.ndarray, across: int) -> np.ndarray:

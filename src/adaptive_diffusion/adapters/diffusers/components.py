@@ -15,6 +15,7 @@ __all__ = [
     "check_pipeline",
     "denoisers",
     "is_side_network",
+    "sampling_rate",
     "schedulers",
 ]
 
@@ -128,3 +129,14 @@ def _parts(pipeline: Any) -> Iterator[tuple[str, Any]]:
         if part is not None and id(part) not in seen:
             seen.add(id(part))
             yield name, part
+
+
+def sampling_rate(pipeline: Any) -> int | None:
+    """Of a pipeline's sounds, in samples per second; None if no part says it."""
+    for part in ("vocoder", "vae", "unet"):  # what makes the waveform knows
+        config = getattr(getattr(pipeline, part, None), "config", None)
+        for name in ("sampling_rate", "sample_rate"):
+            rate = getattr(config, name, None)
+            if rate:
+                return int(rate)
+    return None
