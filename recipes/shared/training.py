@@ -38,7 +38,7 @@ class Budget:
     @property
     def progress(self) -> float:
         """From 0 at the start to 1 when the budget is used up."""
-        return min(self.spent / self.seconds, 1.0)
+        return min(self.spent / self.seconds, 1.0) if self.seconds else 1.0
 
 
 class LossCurve:
