@@ -8,7 +8,6 @@ is it the emoji asked for, and is it at least one of the same subcategory?  Run 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
 from recipes.emoji.data import SUBSETS, Emoji, fetch, fill, load_emoji, load_images
+from recipes.shared.options import evaluation_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/emoji"
@@ -133,13 +133,9 @@ def evaluate(weights: Path, emoji: list[Emoji], seed: int = 0, guidance: float =
 
 def main() -> None:
     """Evaluate the exported weights from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser = evaluation_parser(__doc__.splitlines()[0], WEIGHTS, GUIDANCE, threads=2)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--subset", choices=sorted(SUBSETS), default="small")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     emoji = load_emoji(fetch(options.work / "cache"), options.subset)

@@ -1,4 +1,4 @@
-"""The two networks of the emoji miniature that are trained together, and its pipeline."""
+"""The networks of the emoji miniature, and its pipeline."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import nn
 from transformers import CLIPTokenizer
 
+from recipes.emoji.data import IMAGE_SIZE
 from recipes.shared.text_encoder import build_text_encoder
 from recipes.shared.train_velocity import build_scheduler
 
 TEXT_WIDTH = 160
+
+
+def build_vae() -> AutoencoderKL:
+    """Most channels where they are cheap, at the coarse levels; eight latent ones for detail."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        sample_size=IMAGE_SIZE,
+        block_out_channels=(32, 64, 96),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=8,
+        norm_num_groups=8,
+    )
 
 
 class TextToLatent(nn.Module):

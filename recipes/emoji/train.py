@@ -14,22 +14,18 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKL
-
 from recipes.emoji.data import SUBSETS, fetch, load_emoji, load_images
 from recipes.emoji.evaluate import evaluate
-from recipes.emoji.model import TextToLatent, build_pipeline
-from recipes.emoji.train_vae import (
-    build_vae,
-    encode_all,
-    normalise_latents,
-    reconstruction_psnr,
-    train_vae,
-)
+from recipes.emoji.model import TextToLatent, build_pipeline, build_vae
 from recipes.shared.export import export_pipeline
+from recipes.shared.options import (
+    add_autoencoder_options,
+    add_training_options,
+    autoencoder_settings,
+    denoiser_settings,
+)
 from recipes.shared.tokenizer import prepare_tokenizer
-from recipes.shared.train_denoiser import Settings
+from recipes.shared.train_vae import encode_all, reconstruction_psnr, train_vae
 from recipes.shared.train_velocity import train_velocity
 from recipes.shared.training import count_parameters, plot_curves, seed_everything
 
@@ -42,38 +38,18 @@ def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subset", choices=sorted(SUBSETS), default="small")
-    parser.add_argument("--vae-minutes", type=float, default=14, help="budget of stage 1")
-    parser.add_argument("--vae-batch-size", type=int, default=8)
-    parser.add_argument("--vae-lr", type=float, default=4e-3)
-    parser.add_argument("--kl-weight", type=float, default=1e-5)
-    parser.add_argument("--minutes", type=float, default=41, help="budget of stage 2")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--caption-drop", type=float, default=0.1)
-    parser.add_argument("--export-minutes", type=float, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="cores to train on")
-    parser.add_argument("--work", type=Path, default=WORK, help="cache and checkpoints")
-    parser.add_argument("--output", type=Path, default=WEIGHTS)
-    return parser.parse_args()
-
-
-def prepare_vae(images: torch.Tensor, options: argparse.Namespace) -> tuple[AutoencoderKL, dict]:
-    """Stage 1, with normalised latents; a finished checkpoint is only loaded."""
-    vae = build_vae()
-    state = train_vae(
-        vae,
-        images,
-        options.work / "vae.pt",
-        minutes=options.vae_minutes,
-        batch_size=options.vae_batch_size,
-        peak_lr=options.vae_lr,
-        kl_weight=options.kl_weight,
-        workers=options.workers,
+    add_autoencoder_options(parser, minutes=14, batch_size=8, lr=4e-3)
+    add_training_options(
+        parser,
+        minutes=41,
+        batch_size=32,
+        export_minutes=12,
+        workers=2,
+        work=WORK,
+        output=WEIGHTS,
     )
-    vae.requires_grad_(False)
-    normalise_latents(vae, encode_all(vae, images))
-    return vae, state
+    parser.add_argument("--caption-drop", type=float, default=0.1)
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -85,7 +61,14 @@ def main() -> None:
     images = load_images(emoji)
     captions = [item.captions() for item in emoji]
     tokenizer = prepare_tokenizer([c for row in captions for c in row], options.work / "tokenizer")
-    vae, vae_state = prepare_vae(images, options)
+    vae = build_vae()
+    vae_state = train_vae(
+        vae,
+        images,
+        options.work / "vae.pt",
+        autoencoder_settings(options),
+        options.kl_weight,
+    )
     psnr = reconstruction_psnr(vae, images)
     print(f"{len(emoji)} emoji, autoencoder {psnr:.2f} dB")
 
@@ -124,14 +107,8 @@ def main() -> None:
         captions,
         tokenizer,
         options.work / "unet.pt",
-        Settings(
-            minutes=options.minutes,
-            batch_size=options.batch_size,
-            peak_lr=options.lr,
-            caption_drop=options.caption_drop,
-            export_minutes=options.export_minutes,
-            workers=options.workers,
-        ),
+        denoiser_settings(options),
+        options.caption_drop,
         export,
     )
     evaluate(options.output, emoji, seed=options.seed)

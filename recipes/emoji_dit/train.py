@@ -23,11 +23,17 @@ from transformers import CLIPTokenizer
 
 from recipes.emoji.data import fetch, load_emoji, load_images
 from recipes.emoji.evaluate import evaluate
-from recipes.emoji.train_vae import encode_all
 from recipes.emoji_dit.model import ADAMW_NAMES, TextToVelocity, build_pipeline
 from recipes.shared.export import export_pipeline
-from recipes.shared.train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
-from recipes.shared.training import count_parameters, plot_curves, seed_everything
+from recipes.shared.options import add_training_options, denoiser_settings
+from recipes.shared.train_denoiser import (
+    CaptionTable,
+    shuffled_batches,
+    stratified_sigmas,
+    train_denoiser,
+)
+from recipes.shared.train_vae import encode_all
+from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"
@@ -38,25 +44,17 @@ WORK = ROOT / "build/emoji-dit"
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=45, help="wall-clock training budget")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
+    add_training_options(
+        parser,
+        minutes=45,
+        batch_size=32,
+        export_minutes=8,
+        workers=2,
+        work=WORK,
+        output=MINIATURES / "emoji-dit",
+    )
     parser.add_argument("--caption-drop", type=float, default=0.1)
-    parser.add_argument("--export-minutes", type=float, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="cores to train on")
-    parser.add_argument("--work", type=Path, default=WORK, help="checkpoints")
-    parser.add_argument("--output", type=Path, default=MINIATURES / "emoji-dit")
     return parser.parse_args()
-
-
-def stratified_sigmas(batch_size: int) -> torch.Tensor:
-    """Noise levels from the logistic normal distribution, one from each of equal shares.
-
-    Most lie in the middle: near 0 there is nothing left to learn, near 1 only the caption to go by.
-    """
-    positions = (torch.arange(batch_size) + torch.rand(batch_size)) / batch_size
-    return torch.special.ndtri(positions.clamp(1e-4, 1 - 1e-4)).sigmoid()
 
 
 def main() -> None:
@@ -73,14 +71,7 @@ def main() -> None:
     latents = encode_all(vae, load_images(emoji))  # mean 0 and spread 1 in every channel
     model = TextToVelocity(tokenizer, latents.shape[1])
     table = CaptionTable(tokenizer, [item.captions() for item in emoji])
-    settings = Settings(
-        minutes=options.minutes,
-        batch_size=options.batch_size,
-        peak_lr=options.lr,
-        caption_drop=options.caption_drop,
-        export_minutes=options.export_minutes,
-        workers=options.workers,
-    )
+    settings = denoiser_settings(options)
 
     def batches() -> Iterator[tuple[torch.Tensor, ...]]:
         for indices in shuffled_batches(len(latents), settings.batch_size):
@@ -89,7 +80,7 @@ def main() -> None:
                 clean,
                 torch.randn_like(clean),
                 stratified_sigmas(len(clean)),
-                table.draw(indices, settings.caption_drop),
+                table.draw(indices, options.caption_drop),
             )
 
     def loss(
@@ -107,10 +98,7 @@ def main() -> None:
             "seed": options.seed,
             "transformer_parameters": count_parameters(model.transformer),
             "text_encoder_parameters": count_parameters(model.text_encoder),
-            "minutes": round(state["spent"] / 60, 1),
-            "steps": state["step"],
-            "images_seen": state["images_seen"],
-            "final_loss": round(state["curve"][-1], 4),
+            **progress_record(state, "images"),
         }
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
 

@@ -8,7 +8,6 @@ Clips are asked for by caption, and the nearest real clip tells what each of the
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -28,8 +27,9 @@ from recipes.motion.data import (
     load_subjects,
     training_pairs,
 )
-from recipes.motion.judge import PAIRS, Judge, draw_clips, shares
+from recipes.motion.judge import PAIRS, Judge, draw_clips, shares, verdicts
 from recipes.motion.pictures import draw_strips, save_animation
+from recipes.shared.options import evaluation_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/motion"
@@ -85,13 +85,7 @@ def evaluate(
     }
     for name, asked in (("trained_pairs", seen), ("held_out_pairs", held_out)):
         found = judge(generate(pipeline, asked, seed + 1000, guidance))
-        figures[name] = shares(asked, found) | {
-            "confusions": [
-                f"{captions(*a)[0]} -> {captions(*f)[0]}"
-                for a, f in zip(asked, found, strict=True)
-                if a != f
-            ]
-        }
+        figures[name] = verdicts(asked, found)
     (weights / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
     draw_card(pipeline, weights, seed, guidance)
     return figures
@@ -107,11 +101,7 @@ def draw_card(pipeline: TextToVideoSDPipeline, folder: Path, seed: int, guidance
 
 def main() -> None:
     """Evaluate the exported weights from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = evaluation_parser(__doc__.splitlines()[0], WEIGHTS, GUIDANCE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sprites = load_sprites(load_subjects(fetch(CACHE)))

@@ -7,11 +7,13 @@ little in their pixels: where the subject is counts for much, fine detail for no
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recipes.motion.data import MOTIONS, SUBJECTS, draw_start, render
+from recipes.motion.data import MOTIONS, SUBJECTS, captions, draw_start, render
 
 PAIRS = [(subject, motion) for subject in SUBJECTS for motion in MOTIONS]
 EACH = 32
@@ -58,6 +60,17 @@ def shares(asked: list[tuple[str, str]], found: list[tuple[str, str]]) -> dict[s
         "subject": sum(a[0] == f[0] for a, f in both) / len(both),
         "motion": sum(a[1] == f[1] for a, f in both) / len(both),
         "both": sum(a == f for a, f in both) / len(both),
+    }
+
+
+def verdicts(asked: list[tuple[str, str]], found: list[tuple[str, str]]) -> dict[str, Any]:
+    """The shares that are right, and what was taken for what."""
+    return shares(asked, found) | {
+        "confusions": [
+            f"{captions(*a)[0]} -> {captions(*f)[0]}"
+            for a, f in zip(asked, found, strict=True)
+            if a != f
+        ]
     }
 
 

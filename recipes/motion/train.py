@@ -20,17 +20,22 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from recipes.emoji.data import fetch
-from recipes.emoji.train_vae import normalise_latents, reconstruction_psnr, train_vae
 from recipes.motion.data import FRAMES, captions, load_sprites, load_subjects, training_pairs
 from recipes.motion.evaluate import evaluate
 from recipes.motion.judge import PAIRS, draw_clips
 from recipes.motion.latents import encode_clips
 from recipes.motion.model import TextToClip, build_pipeline
 from recipes.shared.export import export_pipeline
+from recipes.shared.options import (
+    add_autoencoder_options,
+    add_training_options,
+    autoencoder_settings,
+    denoiser_settings,
+)
 from recipes.shared.tokenizer import prepare_tokenizer
-from recipes.shared.train_denoiser import Settings
+from recipes.shared.train_vae import reconstruction_psnr, train_vae
 from recipes.shared.train_velocity import train_velocity
-from recipes.shared.training import count_parameters, plot_curves, seed_everything
+from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"
@@ -43,24 +48,22 @@ VAE_CLIPS, DENOISER_CLIPS, TEST_CLIPS = 4, 32, 1
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vae-minutes", type=float, default=8, help="budget of stage 1")
-    parser.add_argument("--vae-batch-size", type=int, default=16)
-    parser.add_argument("--vae-lr", type=float, default=2e-3)
-    parser.add_argument("--kl-weight", type=float, default=1e-5)
-    parser.add_argument("--minutes", type=float, default=85, help="budget of stage 2")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    add_autoencoder_options(parser, minutes=8, batch_size=16, lr=2e-3)
+    add_training_options(
+        parser,
+        minutes=85,
+        batch_size=8,
+        export_minutes=10,
+        workers=1,
+        work=WORK,
+        output=MINIATURES / "motion",
+    )
     parser.add_argument("--caption-drop", type=float, default=0.1)
-    parser.add_argument("--export-minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="cores to train on")
-    parser.add_argument("--work", type=Path, default=WORK, help="checkpoints and latents")
-    parser.add_argument("--output", type=Path, default=MINIATURES / "motion")
     return parser.parse_args()
 
 
 def prepare_vae(sprites: Tensor, options: argparse.Namespace) -> tuple[AutoencoderKL, dict]:
-    """Stage 1, from the weights of `emoji`; a finished checkpoint is only loaded."""
+    """Stage 1, from the weights of `emoji`."""
     clips = draw_clips(sprites, training_pairs(), VAE_CLIPS, FRAMES, options.seed)
     vae = AutoencoderKL.from_pretrained(MINIATURES / "emoji/vae")
     vae.register_to_config(_name_or_path="motion")  # not this machine's folder
@@ -68,15 +71,9 @@ def prepare_vae(sprites: Tensor, options: argparse.Namespace) -> tuple[Autoencod
         vae,
         clips.flatten(0, 1),
         options.work / "vae.pt",
-        minutes=options.vae_minutes,
-        batch_size=options.vae_batch_size,
-        peak_lr=options.vae_lr,
-        kl_weight=options.kl_weight,
-        workers=options.workers,
-        mixed_precision=True,
+        autoencoder_settings(options, mixed_precision=True),
+        options.kl_weight,
     )
-    vae.requires_grad_(False)
-    normalise_latents(vae, encode_clips(vae, clips).float().transpose(1, 2).flatten(0, 1))
     return vae, state
 
 
@@ -125,10 +122,7 @@ def main() -> None:
             "denoiser": {
                 "parameters": count_parameters(model.unet),
                 "text_encoder_parameters": count_parameters(model.text_encoder),
-                "minutes": round(state["spent"] / 60, 1),
-                "steps": state["step"],
-                "clips_seen": state["images_seen"],
-                "final_loss": round(state["curve"][-1], 4),
+                **progress_record(state, "clips"),
             },
         }
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
@@ -139,15 +133,8 @@ def main() -> None:
         names,
         tokenizer,
         options.work / "denoiser.pt",
-        Settings(
-            minutes=options.minutes,
-            batch_size=options.batch_size,
-            peak_lr=options.lr,
-            caption_drop=options.caption_drop,
-            export_minutes=options.export_minutes,
-            workers=options.workers,
-            mixed_precision=True,
-        ),
+        denoiser_settings(options, mixed_precision=True),
+        options.caption_drop,
         export,
     )
     evaluate(options.output, sprites, seed=options.seed)

@@ -14,9 +14,11 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor, nn
 
-from recipes.emoji.train_vae import reconstruction_loss
+from adaptive_diffusion import psnr
 from recipes.motion.data import SUBJECTS, draw_start, render, training_pairs
-from recipes.shared.train_denoiser import Settings, train_denoiser
+from recipes.shared.train_denoiser import train_denoiser
+from recipes.shared.train_vae import reconstruction_loss
+from recipes.shared.training import Settings
 
 CHANNELS = 64
 LATENT_CHANNELS = 16
@@ -132,8 +134,8 @@ def reconstruction_psnr(vae: AutoencoderKLLTXVideo, clips: Tensor) -> Tensor:
     values = []
     for part in clips.split(16):
         restored = vae.decode(encode(vae, part)).sample.clamp(-1, 1).transpose(1, 2)
-        error = ((restored - part) / 2).square().mean(dim=(2, 3, 4))
-        values.append(-10 * torch.log10(error))
+        frames = psnr(restored.flatten(0, 1), part.flatten(0, 1), data_range=2.0)
+        values.append(frames.view(part.shape[:2]))
     return torch.cat(values)
 
 

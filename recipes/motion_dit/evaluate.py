@@ -8,7 +8,6 @@ what they show (see `recipes.motion.judge`).  Run alone::
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusers import LTXImageToVideoPipeline, LTXPipeline
 from rich.progress import track
 from torch import Tensor
 
+from adaptive_diffusion import psnr
 from recipes.emoji.data import fetch
 from recipes.motion.data import (
     FRAME_SIZE,
@@ -28,9 +28,10 @@ from recipes.motion.data import (
     load_subjects,
     training_pairs,
 )
-from recipes.motion.judge import PAIRS, Judge, draw_clips, shares
+from recipes.motion.judge import PAIRS, Judge, draw_clips, shares, verdicts
 from recipes.motion.pictures import draw_strips, save_animation
 from recipes.motion_dit.model import FRAMES
+from recipes.shared.options import evaluation_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/motion-dit"
@@ -90,20 +91,8 @@ def generate(
 
 def kept(clips: Tensor, stills: Tensor) -> dict[str, float]:
     """How close the clips' first frames are to the stills, in decibels of PSNR."""
-    error = ((clips[:, 0] - stills) / 2).square().mean(dim=(1, 2, 3))
-    values = -10 * torch.log10(error)
+    values = psnr(clips[:, 0], stills, data_range=2.0)
     return {"mean": round(values.mean().item(), 2), "least": round(values.min().item(), 2)}
-
-
-def verdicts(asked: list[Pair], found: list[Pair]) -> dict[str, Any]:
-    """The shares that are right, and what was taken for what."""
-    return shares(asked, found) | {
-        "confusions": [
-            f"{captions(*a)[0]} -> {captions(*f)[0]}"
-            for a, f in zip(asked, found, strict=True)
-            if a != f
-        ]
-    }
 
 
 def evaluate(
@@ -161,11 +150,7 @@ def draw_card(
 
 def main() -> None:
     """Evaluate the exported weights from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = evaluation_parser(__doc__.splitlines()[0], WEIGHTS, GUIDANCE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sprites = load_sprites(load_subjects(fetch(CACHE)))

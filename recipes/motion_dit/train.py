@@ -24,7 +24,6 @@ from diffusers import AutoencoderKLLTXVideo
 from torch import Tensor
 
 from recipes.emoji.data import fetch
-from recipes.emoji_dit.train import stratified_sigmas
 from recipes.motion.data import (
     HELD_OUT,
     MOTIONS,
@@ -52,8 +51,19 @@ from recipes.motion_dit.model import (
 )
 from recipes.motion_dit.tokenizer import build_tokenizer
 from recipes.shared.export import export_pipeline
-from recipes.shared.train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
-from recipes.shared.training import count_parameters, plot_curves, seed_everything
+from recipes.shared.options import (
+    add_autoencoder_options,
+    add_training_options,
+    autoencoder_settings,
+    denoiser_settings,
+)
+from recipes.shared.train_denoiser import (
+    CaptionTable,
+    shuffled_batches,
+    stratified_sigmas,
+    train_denoiser,
+)
+from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"
@@ -64,23 +74,21 @@ WORK = ROOT / "build/motion-dit"
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vae-minutes", type=float, default=34, help="budget of stage 1")
-    parser.add_argument("--vae-batch-size", type=int, default=3)
-    parser.add_argument("--vae-lr", type=float, default=4e-3)
-    parser.add_argument("--kl-weight", type=float, default=1e-5)
+    add_autoencoder_options(parser, minutes=34, batch_size=3, lr=4e-3)
     parser.add_argument("--decoder-minutes", type=float, default=20, help="the decoder alone")
     parser.add_argument("--decoder-lr", type=float, default=2e-3)
     parser.add_argument("--clips", type=int, default=24, help="of a subject with a motion")
-    parser.add_argument("--minutes", type=float, default=66, help="budget of stage 2")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
+    add_training_options(
+        parser,
+        minutes=66,
+        batch_size=16,
+        export_minutes=10,
+        workers=1,
+        work=WORK,
+        output=MINIATURES / "motion-dit",
+    )
     parser.add_argument("--caption-drop", type=float, default=0.1)
     parser.add_argument("--image-share", type=float, default=0.3, help="given their first frame")
-    parser.add_argument("--export-minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="cores to train on")
-    parser.add_argument("--work", type=Path, default=WORK, help="checkpoints")
-    parser.add_argument("--output", type=Path, default=MINIATURES / "motion-dit")
     return parser.parse_args()
 
 
@@ -88,15 +96,7 @@ def prepare_autoencoder(
     sprites: Tensor, options: argparse.Namespace
 ) -> tuple[AutoencoderKLLTXVideo, dict[str, list[float]], dict[str, Any]]:
     """Stage 1: the autoencoder, its loss curves, and figures about it."""
-    settings = Settings(
-        minutes=options.vae_minutes,
-        batch_size=options.vae_batch_size,
-        peak_lr=options.vae_lr,
-        caption_drop=0.0,
-        export_minutes=options.vae_minutes,
-        workers=options.workers,
-        mixed_precision=True,
-    )
+    settings = autoencoder_settings(options, mixed_precision=True)
     vae, whole = train_autoencoder(
         sprites, FRAMES, options.work / "autoencoder.pt", settings, options.kl_weight
     )
@@ -138,14 +138,7 @@ def main() -> None:
     tokenizer = build_tokenizer([text for texts in every for text in texts])
     model = TextToVelocity(tokenizer, latents.shape[1])
     table = CaptionTable(tokenizer, [all_captions(*pair) for pair in pairs])
-    settings = Settings(
-        minutes=options.minutes,
-        batch_size=options.batch_size,
-        peak_lr=options.lr,
-        caption_drop=options.caption_drop,
-        export_minutes=options.export_minutes,
-        workers=options.workers,
-    )
+    settings = denoiser_settings(options)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         for indices in shuffled_batches(len(latents), settings.batch_size):
@@ -155,7 +148,7 @@ def main() -> None:
                 torch.randn_like(clean),
                 stratified_sigmas(len(clean)),
                 torch.rand(len(clean)) < options.image_share,
-                table.draw(indices // options.clips, settings.caption_drop),
+                table.draw(indices // options.clips, options.caption_drop),
             )
 
     def loss(clean: Tensor, noise: Tensor, sigmas: Tensor, given: Tensor, tokens: Tensor) -> Tensor:
@@ -177,10 +170,7 @@ def main() -> None:
                 "parameters": count_parameters(model.transformer),
                 "text_encoder_parameters": count_parameters(model.text_encoder),
                 "clips": len(latents),
-                "minutes": round(state["spent"] / 60, 1),
-                "steps": state["step"],
-                "clips_seen": state["images_seen"],
-                "final_loss": round(state["curve"][-1], 4),
+                **progress_record(state, "clips"),
             },
         }
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")

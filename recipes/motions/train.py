@@ -21,8 +21,15 @@ from adaptive_diffusion.miniatures.motions import Motions, PathDenoiser
 from adaptive_diffusion.miniatures.rooms import Rooms
 from recipes.motions.evaluate import WEIGHTS, evaluate
 from recipes.motions.planner import POINTS, make_data
-from recipes.shared.train_denoiser import Settings, shuffled_batches, train_denoiser
-from recipes.shared.training import count_parameters, plot_curves, seed_everything
+from recipes.shared.options import add_training_options, denoiser_settings
+from recipes.shared.train_denoiser import shuffled_batches, train_denoiser
+from recipes.shared.training import (
+    count_parameters,
+    plot_curves,
+    progress_record,
+    seed_everything,
+    stratified,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/motions"
@@ -32,15 +39,16 @@ ADAMW_NAMES = ("path_in", "path_out", "ends_in", "obstacles_in", "time_in", "fee
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10, help="wall-clock training budget")
     parser.add_argument("--rooms", type=int, default=12_000)
     parser.add_argument("--paths-per-room", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="cores to train on")
-    parser.add_argument("--work", type=Path, default=WORK, help="checkpoints")
-    parser.add_argument("--output", type=Path, default=WEIGHTS)
+    add_training_options(
+        parser,
+        minutes=10,
+        batch_size=64,
+        workers=1,
+        work=WORK,
+        output=WEIGHTS,
+    )
     return parser.parse_args()
 
 
@@ -62,19 +70,12 @@ def main() -> None:
     seed_everything(options.seed)
     rooms, paths = make_data(options.rooms, options.paths_per_room, options.seed)
     denoiser = build_denoiser()
-    settings = Settings(
-        minutes=options.minutes,
-        batch_size=options.batch_size,
-        peak_lr=options.lr,
-        caption_drop=0.0,
-        export_minutes=options.minutes,
-        workers=options.workers,
-    )
+    settings = denoiser_settings(options)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         for indices in shuffled_batches(len(paths), settings.batch_size):
             seen, clean = turned(rooms[indices], paths[indices])
-            times = (torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean)
+            times = stratified(len(clean))
             yield clean, torch.randn_like(clean), times, seen.start, seen.goal, seen.obstacles
 
     def loss(clean: Tensor, noise: Tensor, times: Tensor, *conditioning: Tensor) -> Tensor:
@@ -89,10 +90,7 @@ def main() -> None:
             "paths": len(paths),
             "seed": options.seed,
             "parameters": count_parameters(denoiser),
-            "minutes": round(state["spent"] / 60, 1),
-            "steps": state["step"],
-            "paths_seen": state["images_seen"],
-            "final_loss": round(state["curve"][-1], 4),
+            **progress_record(state, "paths"),
         }
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
 

@@ -7,28 +7,15 @@ steps: it samples better, and long before the learning rate has come down.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
-from rich.progress import Progress
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from recipes.shared.optimizer import build_optimizers, set_learning_rate
-from recipes.shared.training import (
-    Budget,
-    LossCurve,
-    ParallelGradients,
-    learning_rate,
-    load_checkpoint,
-    save_checkpoint,
-)
-
-CHECKPOINT_EVERY = 200
+from recipes.shared.training import Settings, stratified, train
 
 
 class CaptionTable:
@@ -69,17 +56,12 @@ def shuffled_batches(count: int, batch_size: int) -> Iterator[torch.Tensor]:
         pending = pending[batch_size:]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What one may want to change about the training of a denoiser."""
+def stratified_sigmas(batch_size: int) -> torch.Tensor:
+    """Noise levels from the logistic normal distribution, one from each of equal shares.
 
-    minutes: float
-    batch_size: int
-    peak_lr: float
-    caption_drop: float
-    export_minutes: float
-    workers: int
-    mixed_precision: bool = False
+    Most lie in the middle: near 0 there is nothing left to learn, near 1 only the caption to go by.
+    """
+    return torch.special.ndtri(stratified(batch_size).clamp(1e-4, 1 - 1e-4)).sigmoid()
 
 
 def train_denoiser(
@@ -93,64 +75,25 @@ def train_denoiser(
 ) -> None:
     """Train until the budget is spent; every so often `export` finds the average in `model`.
 
-    Args:
-        loss: the mean loss of one batch, whose tensors it is given.
-        batches: endless, with all the randomness that the loss needs.
-        export: is told how far the training has come, as it is kept in the checkpoint.
-        adamw_names: parts of `model` besides the usual ones that Muon does not suit.
+    The arguments are those of `train`.
     """
-    gradients = ParallelGradients(model, settings.workers, settings.mixed_precision)
-    parameters = gradients.parameters
-    optimizers = build_optimizers(model, settings.peak_lr, settings.workers, adamw_names)
+    parameters = [p for p in model.parameters() if p.requires_grad]
     average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
-    budget, curve, step, seen = Budget(settings.minutes), LossCurve(), 0, 0
-    if state := load_checkpoint(checkpoint):
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        average.load_state_dict(state["average"])
-        budget = Budget(settings.minutes, spent=state["spent"])
-        curve, step, seen = LossCurve(state["curve"]), state["step"], state["images_seen"]
 
-    def snapshot() -> dict:
-        return {
-            "model": model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "average": average.state_dict(),
-            "spent": budget.spent,
-            "curve": curve.points,
-            "step": step,
-            "images_seen": seen,
-        }
-
-    def export_average() -> None:
+    def export_average(state: dict) -> None:
         average.store(parameters)
         average.copy_to(parameters)
-        export(snapshot())
+        export(state)
         average.restore(parameters)
 
-    next_export = time.monotonic() + 60 * min(5, settings.export_minutes)
-    with Progress() as bar:
-        task = bar.add_task("denoiser", total=1.0)
-        while (progress := budget.progress) < 1:
-            set_learning_rate(optimizers, learning_rate(progress, settings.peak_lr))
-            value = gradients.compute(loss, *next(batches))
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            average.step(parameters)
-            step += 1
-            seen += settings.batch_size
-            if curve.add(value):
-                bar.update(
-                    task,
-                    completed=progress,
-                    description=f"denoiser, step {step}, loss {curve.points[-1]:.4f}",
-                )
-            if step % CHECKPOINT_EVERY == 0:
-                save_checkpoint(checkpoint, snapshot())
-            if time.monotonic() >= next_export:
-                export_average()
-                next_export = time.monotonic() + 60 * settings.export_minutes
-    save_checkpoint(checkpoint, snapshot())
-    export_average()
+    train(
+        model,
+        "denoiser",
+        loss,
+        batches,
+        checkpoint,
+        settings,
+        adamw_names=adamw_names,
+        average=average,
+        export=export_average,
+    )

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
-from recipes.shared.train_denoiser import CaptionTable, Settings, shuffled_batches, train_denoiser
+from recipes.shared.train_denoiser import CaptionTable, shuffled_batches, train_denoiser
+from recipes.shared.training import Settings, stratified
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -33,12 +34,6 @@ def build_scheduler() -> DDIMScheduler:
         steps_offset=1,
         timestep_spacing="leading",
     )
-
-
-def stratified_timesteps(batch_size: int, count: int) -> torch.Tensor:
-    """Random timesteps spread evenly over the schedule: less noise in the loss than free draws."""
-    positions = (torch.arange(batch_size) + torch.rand(batch_size)) / batch_size
-    return (positions * count).long().clamp(max=count - 1)
 
 
 def timestep_weights(scheduler: DDIMScheduler, limit: float = 5.0) -> torch.Tensor:
@@ -60,6 +55,7 @@ def train_velocity(
     tokenizer: CLIPTokenizer,
     checkpoint: Path,
     settings: Settings,
+    caption_drop: float,
     export: Callable[[dict], None],
 ) -> None:
     """Train until the budget is spent; every so often `export` finds the average in `model`.
@@ -68,6 +64,7 @@ def train_velocity(
         model: takes noisy latents, timesteps and the tokens of the captions.
         latents: `(n, ...)`, of any floating type.
         captions: every way to caption each of the latents.
+        caption_drop: how often the empty caption takes the place of one.
         export: is told how far the training has come, as it is kept in the checkpoint.
     """
     scheduler = build_scheduler()
@@ -80,8 +77,8 @@ def train_velocity(
             yield (
                 clean,
                 torch.randn_like(clean),
-                stratified_timesteps(len(clean), len(weights)),
-                table.draw(indices, settings.caption_drop),
+                (stratified(len(clean)) * len(weights)).long().clamp(max=len(weights) - 1),
+                table.draw(indices, caption_drop),
             )
 
     def loss(

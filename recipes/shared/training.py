@@ -1,4 +1,4 @@
-"""What both training stages share: a budget in minutes, a learning rate, checkpoints, curves."""
+"""What all stages of training share: the loop, its budget, learning rate, checkpoints, curve."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,29 @@ import numpy as np
 import torch
 
 matplotlib.use("Agg")
+from diffusers.training_utils import EMAModel
 from matplotlib import pyplot
+from rich.progress import Progress
 from torch import nn
+
+from recipes.shared.optimizer import build_optimizers, set_learning_rate
 
 CURVE_EVERY = 25
 """Steps averaged into one point of a loss curve."""
+CHECKPOINT_EVERY = 200
+FIRST_EXPORT_MINUTES = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one may want to change about a stage of training."""
+
+    minutes: float
+    batch_size: int
+    peak_lr: float
+    workers: int
+    export_minutes: float = math.inf
+    mixed_precision: bool = False
 
 
 class Budget:
@@ -91,9 +110,102 @@ class ParallelGradients:
         return sum(losses) / len(losses)
 
 
+def train(
+    model: nn.Module,
+    name: str,
+    loss: Callable[..., torch.Tensor],
+    batches: Iterator[tuple[torch.Tensor, ...]],
+    checkpoint: Path,
+    settings: Settings,
+    *,
+    adamw_names: tuple[str, ...] = (),
+    average: EMAModel | None = None,
+    export: Callable[[dict], None] = lambda _: None,
+) -> dict:
+    """Train `model` until the budget is spent; return how far it has come, as in the checkpoint.
+
+    Args:
+        name: what the progress bar calls it.
+        loss: the mean loss of one batch, whose tensors it is given.
+        batches: endless, with all the randomness that the loss needs.
+        adamw_names: parts of `model` besides the usual ones that Muon does not suit.
+        average: of the parameters to train, which is kept up.
+        export: called every so often, and at the end, with how far the training has come.
+    """
+    gradients = ParallelGradients(model, settings.workers, settings.mixed_precision)
+    optimizers = build_optimizers(model, settings.peak_lr, settings.workers, adamw_names)
+    budget, curve, step, seen = Budget(settings.minutes), LossCurve(), 0, 0
+    if state := load_checkpoint(checkpoint):
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if average is not None:
+            average.load_state_dict(state["average"])
+        budget = Budget(settings.minutes, spent=state["spent"])
+        curve, step, seen = LossCurve(state["curve"]), state["step"], state["images_seen"]
+
+    def snapshot() -> dict:
+        return {
+            "model": model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "average": None if average is None else average.state_dict(),
+            "spent": budget.spent,
+            "curve": curve.points,
+            "step": step,
+            "images_seen": seen,
+        }
+
+    next_export = time.monotonic() + 60 * min(FIRST_EXPORT_MINUTES, settings.export_minutes)
+    with Progress() as bar:
+        task = bar.add_task(name, total=1.0)
+        while (progress := budget.progress) < 1:
+            set_learning_rate(optimizers, learning_rate(progress, settings.peak_lr))
+            value = gradients.compute(loss, *next(batches))
+            torch.nn.utils.clip_grad_norm_(gradients.parameters, 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+            if average is not None:
+                average.step(gradients.parameters)
+            step += 1
+            seen += settings.batch_size
+            if curve.add(value):
+                bar.update(
+                    task,
+                    completed=progress,
+                    description=f"{name}, step {step}, loss {curve.points[-1]:.4f}",
+                )
+            if step % CHECKPOINT_EVERY == 0:
+                save_checkpoint(checkpoint, snapshot())
+            if time.monotonic() >= next_export:
+                export(snapshot())
+                next_export = time.monotonic() + 60 * settings.export_minutes
+    state = snapshot()
+    save_checkpoint(checkpoint, state)
+    export(state)
+    return state
+
+
+def stratified(count: int) -> torch.Tensor:
+    """Numbers from 0 to 1, one at random from each of equal shares.
+
+    Spread evenly, noise levels bring less noise into the loss than free draws.
+    """
+    return (torch.arange(count) + torch.rand(count)) / count
+
+
 def count_parameters(module: nn.Module) -> int:
     """All weights of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def progress_record(state: dict[str, Any], samples: str) -> dict[str, Any]:
+    """How far a stage has come, for `training.json`; `samples` is what it has seen."""
+    return {
+        "minutes": round(state["spent"] / 60, 1),
+        "steps": state["step"],
+        f"{samples}_seen": state["images_seen"],
+        "final_loss": round(state["curve"][-1], 4) if state["curve"] else None,
+    }
 
 
 def seed_everything(seed: int) -> None:

@@ -9,7 +9,6 @@ and the vocoder, are the yardstick.  Run alone::
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
 from recipes.emoji.evaluate import draw_grid
+from recipes.shared.options import evaluation_parser
 from recipes.sounds.data import RATE, SOUNDS, WAYS, Sound, spectrograms
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "src/adaptive_diffusion/miniatures/weights/sounds"
@@ -139,11 +139,7 @@ def evaluate(weights: Path, seed: int = 0, guidance: float = GUIDANCE) -> dict:
 
 def main() -> None:
     """Evaluate the exported weights from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = evaluation_parser(__doc__.splitlines()[0], WEIGHTS, GUIDANCE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(json.dumps(evaluate(options.weights, options.seed, options.guidance), indent=2))

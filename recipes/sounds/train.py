@@ -15,19 +15,16 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKL
-
-from recipes.emoji.train_vae import (
-    encode_all,
-    normalise_latents,
-    reconstruction_psnr,
-    train_vae,
-)
 from recipes.shared.export import export_pipeline
-from recipes.shared.train_denoiser import Settings
+from recipes.shared.options import (
+    add_autoencoder_options,
+    add_training_options,
+    autoencoder_settings,
+    denoiser_settings,
+)
+from recipes.shared.train_vae import encode_all, reconstruction_psnr, train_vae
 from recipes.shared.train_velocity import train_velocity
-from recipes.shared.training import count_parameters, plot_curves, seed_everything
+from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
 from recipes.sounds.data import SOUNDS, spectrograms
 from recipes.sounds.evaluate import WEIGHTS, evaluate
 from recipes.sounds.model import TextToLatent, build_pipeline, build_vae
@@ -40,39 +37,18 @@ def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--each", type=int, default=120, help="renderings of each sound")
-    parser.add_argument("--vae-minutes", type=float, default=9, help="budget of stage 1")
-    parser.add_argument("--vae-batch-size", type=int, default=8)
-    parser.add_argument("--vae-lr", type=float, default=4e-3)
-    parser.add_argument("--kl-weight", type=float, default=1e-5)
-    parser.add_argument("--minutes", type=float, default=63, help="budget of stage 2")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--caption-drop", type=float, default=0.1)
-    parser.add_argument("--export-minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1, help="cores to train on")
-    parser.add_argument("--work", type=Path, default=WORK, help="tokenizer and checkpoints")
-    parser.add_argument("--output", type=Path, default=WEIGHTS)
-    return parser.parse_args()
-
-
-def prepare_vae(pictures: torch.Tensor, options: argparse.Namespace) -> tuple[AutoencoderKL, dict]:
-    """Stage 1, with normalised latents; a finished checkpoint is only loaded."""
-    vae = build_vae()
-    state = train_vae(
-        vae,
-        pictures,
-        options.work / "vae.pt",
-        minutes=options.vae_minutes,
-        batch_size=options.vae_batch_size,
-        peak_lr=options.vae_lr,
-        kl_weight=options.kl_weight,
-        workers=options.workers,
-        mixed_precision=True,
+    add_autoencoder_options(parser, minutes=9, batch_size=8, lr=4e-3)
+    add_training_options(
+        parser,
+        minutes=63,
+        batch_size=32,
+        export_minutes=10,
+        workers=1,
+        work=WORK,
+        output=WEIGHTS,
     )
-    vae.requires_grad_(False)
-    normalise_latents(vae, encode_all(vae, pictures))
-    return vae, state
+    parser.add_argument("--caption-drop", type=float, default=0.1)
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -84,7 +60,14 @@ def main() -> None:
     tokenizer = prepare_tokenizer(every_caption, options.work / "tokenizer")
     heard, sounds = spectrograms(options.each, options.seed)
     pictures = heard.unsqueeze(1)
-    vae, vae_state = prepare_vae(pictures, options)
+    vae = build_vae()
+    vae_state = train_vae(
+        vae,
+        pictures,
+        options.work / "vae.pt",
+        autoencoder_settings(options, mixed_precision=True),
+        options.kl_weight,
+    )
     unheard, _ = spectrograms(each=4, seed=options.seed + 1_000)
     psnr = reconstruction_psnr(vae, unheard.unsqueeze(1))
     print(f"{len(sounds)} sounds, autoencoder {psnr:.2f} dB on new ones")
@@ -111,25 +94,22 @@ def main() -> None:
             "denoiser": {
                 "parameters": count_parameters(model.unet),
                 "text_encoder_parameters": count_parameters(model.text_encoder),
-                "minutes": round(state["spent"] / 60, 1),
-                "steps": state["step"],
-                "sounds_seen": state["images_seen"],
-                "final_loss": round(state["curve"][-1], 4) if state["curve"] else None,
+                **progress_record(state, "sounds"),
             },
         }
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
 
-    settings = Settings(
-        minutes=options.minutes,
-        batch_size=options.batch_size,
-        peak_lr=options.lr,
-        caption_drop=options.caption_drop,
-        export_minutes=options.export_minutes,
-        workers=options.workers,
-        mixed_precision=True,
-    )
     captions = [sound.captions() for sound in sounds]
-    train_velocity(model, latents, captions, tokenizer, options.work / "unet.pt", settings, export)
+    train_velocity(
+        model,
+        latents,
+        captions,
+        tokenizer,
+        options.work / "unet.pt",
+        denoiser_settings(options, mixed_precision=True),
+        options.caption_drop,
+        export,
+    )
     evaluate(options.output, options.seed)
 
 
