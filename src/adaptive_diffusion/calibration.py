@@ -31,7 +31,7 @@ from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline, sampling_rate
 from adaptive_diffusion.api import accelerate, disable
 from adaptive_diffusion.errors import CalibrationError
-from adaptive_diffusion.numerics.metrics import psnr, ssim
+from adaptive_diffusion.numerics.metrics import SMALLEST_SSIM, psnr, ssim
 from adaptive_diffusion.numerics.spectrogram import spectrogram
 from adaptive_diffusion.profile import (
     Evidence,
@@ -49,7 +49,6 @@ _FEWEST_SAMPLES = 4  # two to fit to, two to hold out
 _WORST_TENTH_BELOW = 3.0  # dB
 _SAFETY = 30.0  # dB, over the root of the number of samples
 _IDENTICAL = 100.0  # dB: what a sample counts that is the full run's to the last bit
-_SMALLEST_SSIM = 11  # pixels: the window of the measure
 _OURS = ("prompt", "generator", "output_type", "return_dict")
 
 
@@ -290,7 +289,7 @@ def _spectrograms(sounds: Tensor, pipe: Any) -> Tensor:
 
 
 def _has_ssim(pictures: Tensor) -> bool:
-    return min(pictures.shape[-2:]) >= _SMALLEST_SSIM
+    return min(pictures.shape[-2:]) >= SMALLEST_SSIM
 
 
 # Searches --------------------------------------------------------------------------------------

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from adaptive_diffusion.apps.media import Medium
-from adaptive_diffusion.numerics.metrics import psnr, ssim
+from adaptive_diffusion.numerics.metrics import SMALLEST_SSIM, psnr, ssim
 
 __all__ = ["IDENTICAL_DB", "closeness", "frames"]
 
 IDENTICAL_DB = 120.0
 """What the PSNR of identical frames counts as where a mean is taken: it would be infinite. Float
 frames with less than a millionth of the range between them count the same."""
-
-_SMALLEST_SSIM = 11  # pixels: the window of the measure
 
 
 def closeness(made: Medium, reference: Medium) -> tuple[float, float]:
@@ -33,7 +31,7 @@ def closeness(made: Medium, reference: Medium) -> tuple[float, float]:
     each = psnr(a, b)
     identical = bool(each.isposinf().all())
     decibels = math.inf if identical else each.clamp(max=IDENTICAL_DB).mean().item()
-    large = min(a.shape[-2:]) >= _SMALLEST_SSIM
+    large = min(a.shape[-2:]) >= SMALLEST_SSIM
     return decibels, ssim(a, b).mean().item() if large else math.nan
 
 

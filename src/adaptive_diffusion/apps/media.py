@@ -1,7 +1,7 @@
 """What a pipeline makes: pictures, clips and sounds.
 
-Each can be looked at, so that all are compared and shown in the same way: only this module knows
-which of them a sample is.
+Each can be looked at, so that all are compared and shown in the same way: of the apps, only this
+module knows which of them a sample is.
 """
 
 from __future__ import annotations

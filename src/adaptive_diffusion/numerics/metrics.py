@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["psnr", "ssim"]
+__all__ = ["SMALLEST_SSIM", "psnr", "ssim"]
+
+SMALLEST_SSIM = 11
+"""Pixels: the window of the measure, below which an image has none."""
 
 
 def psnr(images: Tensor, references: Tensor, data_range: float = 1.0) -> Tensor:
@@ -35,7 +38,7 @@ def ssim(images: Tensor, references: Tensor, data_range: float = 1.0) -> Tensor:
     result has shape `(B,)`. Raises `ValueError` on other shapes.
     """
     _check_shapes(images, references)
-    if images.ndim != 4 or min(images.shape[-2:]) < 11:
+    if images.ndim != 4 or min(images.shape[-2:]) < SMALLEST_SSIM:
         raise ValueError(f"ssim needs (B, C, H, W) of at least 11x11 pixels: {images.shape}")
     a, b = images.double(), references.double()
     mean_a, mean_b = _blur(a), _blur(b)
