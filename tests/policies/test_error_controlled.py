@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from copy import deepcopy
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -78,20 +77,26 @@ def test_a_huge_tolerance_skips_all_that_it_may(
     schedule: NoiseSchedule, max_skip: int, measured: list[float]
 ) -> None:
     mask = simulate(ErrorControlled(tolerance=1e9, max_skip=max_skip), schedule, measured)
-    expected, run = [True] * 3, 1
-    while len(expected) < len(mask):
-        run = min(max_skip, run + 2)
-        expected += [False] * run + [True]
+    expected = [True] * 3 + ([False] * max_skip + [True]) * len(mask)
     assert mask == [*expected[: len(mask) - 1], True]
 
 
-@given(schedules(), st.floats(0, 1), st.lists(good_errors, min_size=30, max_size=30))
-def test_runs_of_skips_grow_by_two_steps_at_most(
-    schedule: NoiseSchedule, tolerance: float, measured: list[float]
-) -> None:
-    mask = simulate(ErrorControlled(tolerance=tolerance, max_skip=9), schedule, measured)
-    runs = [len(run) for run in "".join("c" if each else "s" for each in mask).split("c")]
-    assert all(run <= max(before, 1) + 2 for before, run in pairwise(runs))
+@given(st.integers(4, 10), st.floats(1e-4, 1e-2))
+def test_a_run_that_goes_twice_as_far_must_promise_half_the_error(half: int, c: float) -> None:
+    """The same constant, c: to skip a first step after none was skipped, or after every second."""
+    schedule = NoiseSchedule.uniform(4 * half)
+    at = schedule.coordinates
+    step = abs(at[1] - at[0])
+
+    def loosest_that_computes(mask: list[bool], error: float) -> float:
+        errors = [error if computed else math.nan for computed in mask]
+        trace = Trace(schedule, 2, mask, errors, [0.1] * len(mask))
+        return max(t for k in range(600) if ErrorControlled(t := 1.05**k * 1e-9).decide(trace))
+
+    done = 2 * half + 1
+    every = loosest_that_computes([True] * done, 2 * c * step**2)
+    second = loosest_that_computes([i == 1 or i % 2 == 0 for i in range(done)], 8 * c * step**2)
+    assert every / second == pytest.approx(2 * (1 * 2) / (1 * 3), rel=0.06)
 
 
 @given(st.integers(4, 20), st.floats(1e-4, 1e-2), st.floats(1.1, 10))

@@ -11,19 +11,22 @@ product of the distances to its nodes,
 so the last measured one predicts the next. Step k is skipped while the errors of the present run
 of skips stay below the tolerance:
 
-.. math:: \sum_k \frac{g_k\, r_k}{2\,(s_{k+1} + s_0)}
+.. math:: \sum_k \frac{g_k\, r_k}{4}
+          \Bigl(\frac{1}{s_{k+1} + s_0} + \frac{\kappa}{1 - s_{k+1} + s_0}\Bigr)
           \Bigl(1 + \bigl(\tfrac{s_i - s_{k+1}}{h}\bigr)^4\Bigr) < \text{tolerance}.
 
-Each is weighted by how far its step moves the sample (the gain g), and held against the noise that
-is still in the sample then (its share s, between one and zero): a denoiser takes out what is small
-beside the noise, whether noise or error. The last factor stands for what the leading term of the
-error leaves out over a long way. Without it a sample that has not yet decided what to become, and
-so hardly changes, is skipped in its most important stretch.
+Each is weighted by how far its step moves the sample (the gain g), and by what becomes of it. What
+the denoiser takes for noise is held against the noise that is still in the sample then (its share
+s, between one and zero): it is taken out if it is small beside it. What it takes for picture grows
+with the share of picture, 1 - s. The last factor stands for what the leading term of the error
+leaves out over a long way. Without it a sample that has not yet decided what to become, and so
+hardly changes, is skipped in its most important stretch.
 
 Two precautions come from the control of step sizes in solvers of differential equations: a
 constant that has grown since it was last measured is taken to grow by as much again, while one
-that has fallen is believed by half, and a run of skips may be only a little longer than the one
-before it.
+that has fallen is believed by half. And a run of skips that is longer than the one before it must
+promise an error smaller by the square of their ratio, so that runs change their length rarely: the
+errors of equal runs cancel to a good part.
 """
 
 from __future__ import annotations
@@ -47,8 +50,8 @@ QUALITIES = {"faithful": 0.005, "balanced": 0.02, "fast": 0.08}
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
 _REACH = 0.1  # h: how far, in the share of noise, the leading term of the error holds
-_FLOOR = 0.05  # s_0: errors are never held against less noise than this
-_LONGER = 2  # skips that a run may have more than the one before it
+_FLOOR = 0.05  # s_0: errors are never held against less noise, or picture, than this
+_PICTURE = 0.3  # kappa: the part of an error that is taken for picture
 _STEEPEST = 4.0  # how much the constant may be taken to grow
 
 
@@ -78,7 +81,7 @@ class ErrorControlled(Policy):
 
     def decide(self, trace: Trace) -> bool:
         computed = trace.computed
-        if len(computed) < _WARM_UP or trace.is_last or trace.skips >= self._longest(computed):
+        if len(computed) < _WARM_UP or trace.is_last or trace.skips >= self.max_skip:
             return True
         at = trace.schedule.coordinates
         latest, nodes = computed[-1], [at[step] for step in computed[-trace.nodes :]]
@@ -88,12 +91,12 @@ class ErrorControlled(Policy):
             for step in range(latest + 1, trace.step + 1)
         )
         # written so that an error that is not a number means: compute
-        return not error < self.tolerance
+        return not error < self.tolerance * _trust(latest - computed[-2], trace.step + 1 - latest)
 
-    def _longest(self, computed: list[int]) -> int:
-        """How many steps in a row may now be skipped."""
-        before = computed[-1] - computed[-2] - 1
-        return min(self.max_skip, max(before, 1) + _LONGER)
+
+def _trust(before: int, now: int) -> float:
+    """The part of the tolerance that a distance between computed steps gets, after `before`."""
+    return min(1.0, before / now)
 
 
 def _expected_constant(trace: Trace, computed: list[int]) -> float:
@@ -117,4 +120,5 @@ def _weight(schedule: NoiseSchedule, latest: int, step: int) -> float:
     """What an error at `step` counts, in a run of skips that follows the computed step `latest`."""
     left = schedule.noise[step + 1]
     reach = (schedule.noise[latest] - left) / _REACH
-    return schedule.gains[step] * (1 + reach**4) / (2 * (left + _FLOOR))
+    remains = 1 / (left + _FLOOR) + _PICTURE / (1 - left + _FLOOR)
+    return schedule.gains[step] * remains * (1 + reach**4) / 4
