@@ -130,7 +130,7 @@ def test_it_takes_few_runs_and_tells_of_each() -> None:
     pipe, told = ToyPipeline(), []
     calibrate(pipe, target_psnr=50, notify=told.append)
     assert pipe.calls == len(told)
-    assert pipe.calls <= 4 + 2 * 5 + 4 * 2  # full, bisection, two rungs tried on both halves
+    assert pipe.calls <= 4 + 2 * 5 + 4 * 2  # full, bisection, the rungs below
     assert told[0] == "full run 1 of 4"
     assert told[-1].startswith("tolerance 0.")
 

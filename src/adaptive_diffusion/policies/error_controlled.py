@@ -24,9 +24,9 @@ hardly changes, is skipped in its most important stretch.
 
 Two precautions come from the control of step sizes in solvers of differential equations: a
 constant that has grown since it was last measured is taken to grow by as much again, while one
-that has fallen is believed by half. And a run of skips that is longer than the one before it must
-promise an error smaller by the square of their ratio, so that runs change their length rarely: the
-errors of equal runs cancel to a good part.
+that has fallen is believed by half. And a run that goes further than the one before it gets only
+that share of the tolerance, so that runs change their length rarely: the errors of equal runs
+cancel to a good part.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class ErrorControlled(Policy):
     """Skip while the predicted error stays within the tolerance; each sample for itself.
 
     Attributes:
-        tolerance: the error, relative to the noise that is still in the sample, that one run of
-            skips may bring. Zero skips nothing; smaller is closer to the full run.
+        tolerance: the error, relative to the noise and the picture that the sample holds, that one
+            run of skips may bring. Zero skips nothing; smaller is closer to the full run.
         max_skip: the longest run of skips.
 
     Raises:
