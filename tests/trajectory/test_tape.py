@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adaptive_diffusion.trajectory.tape import Tape
 
-STEPS, SIZE = 7, 3
+STEPS, SIZE = 12, 3
 
 
 class Solver:

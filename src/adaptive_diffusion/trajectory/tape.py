@@ -1,9 +1,9 @@
 """Doing skipped solver steps again, once their outputs can be interpolated.
 
 The tape holds the solver's steps since the earliest one that some sample has skipped and not yet
-made good: the state before the first, and of each its output and what the pipeline changed in the
-sample after it. Playing it costs no denoiser call. What it keeps of samples are copies: some
-pipelines write into theirs between the steps.
+made good, however many those are: the state before the first, and of each its output and what the
+pipeline changed in the sample after it. Playing it costs no denoiser call. What it keeps of samples
+are copies: some pipelines write into theirs between the steps.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from torch import Tensor
 from adaptive_diffusion.numerics.rows import select_rows
 
 __all__ = ["SolverStep", "Tape"]
-
-_LONGEST = 8  # steps kept; forecasts older than that stand as they are
 
 
 class SolverStep(Protocol):
@@ -89,8 +87,6 @@ class Tape:
         self, index: int, step: SolverStep, output: Tensor, sample: Tensor, pending: list[bool]
     ) -> Tensor:
         """Takes a step and keeps it, if it or one before it holds a forecast."""
-        if len(self._entries) == _LONGEST:
-            self._entries.clear()
         if not self._entries:
             if not any(pending):
                 return step.run(output, sample)
