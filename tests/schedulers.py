@@ -44,6 +44,15 @@ FLOW_SCHEDULERS: dict[str, SchedulerFactory] = {
 
 SCHEDULERS = NOISE_SCHEDULERS | FLOW_SCHEDULERS
 
+
+class _DrawsByItself(diffusers.FlowMatchEulerDiscreteScheduler):
+    """Heeds no generator, as flow matching's stochastic sampling did until diffusers 0.39."""
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **options: Any) -> Any:
+        (moved,) = super().step(model_output, timestep, sample, return_dict=False)
+        return (moved + 0.1 * torch.randn_like(sample),)
+
+
 MORE_SCHEDULERS: dict[str, SchedulerFactory] = {
     "kdpm2_ancestral": _noise(diffusers.KDPM2AncestralDiscreteScheduler),
     "dpmsolver++_3": _noise(diffusers.DPMSolverMultistepScheduler, solver_order=3),
@@ -59,6 +68,7 @@ MORE_SCHEDULERS: dict[str, SchedulerFactory] = {
     "flow_match_euler_stochastic": lambda: diffusers.FlowMatchEulerDiscreteScheduler(
         stochastic_sampling=True
     ),
+    "draws_by_itself": _DrawsByItself,
 }
 """More kinds of state to be put back; gone through where a scheduler is stepped by itself."""
 
@@ -72,6 +82,7 @@ STOCHASTIC = frozenset(
         "sa",
         "tcd",
         "flow_match_euler_stochastic",
+        "draws_by_itself",
     }
 )
 """Those that add fresh noise to the sample."""

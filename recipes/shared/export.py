@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiffusionPipeline
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTokenizer, RobertaTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, RobertaTokenizer
 
 KEPT = ("README.md", "*.png", "*.gif", "*.wav", "evaluation.json", "training.json")
 """Files beside the weights that a new export leaves as they are."""
@@ -26,6 +29,9 @@ def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) ->
     if isinstance(half.tokenizer, CLIPTokenizer | RobertaTokenizer):
         half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # its two files
     _declare_full_precision(staging / "text_encoder" / "config.json")
+    if isinstance(half.text_encoder, CLIPTextModel):
+        _name_as_on_the_hub(staging / "text_encoder" / "model.safetensors")
+    _use_fast_tokenizer(staging)
     for pattern in KEPT:
         for file in folder.glob(pattern):
             shutil.copy2(file, staging)
@@ -43,6 +49,23 @@ def _declare_full_precision(config: Path) -> None:
 
     Left to itself it would take the precision of the file, which then does not fit the denoiser's.
     """
-    values = json.loads(config.read_text())
-    values["dtype"] = "float32"
-    config.write_text(json.dumps(values, indent=2) + "\n")
+    _rewrite(config, lambda values: values | {"dtype": "float32"})
+
+
+def _name_as_on_the_hub(weights: Path) -> None:
+    """Call CLIP's weights what transformers 4 calls them; transformers 5 reads both names."""
+    prefix = "text_model."
+    tensors = {prefix + k.removeprefix(prefix): v for k, v in load_file(weights).items()}
+    save_file(tensors, weights, {"format": "pt"})
+
+
+def _use_fast_tokenizer(folder: Path) -> None:
+    """Let transformers 4 read T5's tokenizer from the one file that transformers 5 has written."""
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace('"T5Tokenizer"', '"T5TokenizerFast"'))
+    config = folder / "tokenizer" / "tokenizer_config.json"
+    _rewrite(config, lambda values: {k: v for k, v in values.items() if v != []})
+
+
+def _rewrite(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    file.write_text(json.dumps(change(json.loads(file.read_text())), indent=2) + "\n")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import DDIMPipeline, StableDiffusionPipeline
+from safetensors import safe_open
 from torch import Tensor
 
 import adaptive_diffusion as ad
-from adaptive_diffusion.miniatures import GUIDANCE, miniatures
+from adaptive_diffusion.miniatures import GUIDANCE, miniatures, pipeline_miniatures
 
 PROMPTS = Path(__file__).parents[2].joinpath("examples/prompts.txt").read_text().splitlines()
 STEPS = 50
@@ -51,6 +53,20 @@ def test_the_weights_fit_into_the_package() -> None:
         files = [file for file in folder.rglob("*") if file.is_file()]
         assert sum(file.stat().st_size for file in files) < 25e6
         assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+
+
+@pytest.mark.parametrize("name", sorted(set(pipeline_miniatures()) - {"digits"}))
+def test_transformers_4_can_read_it(name: str) -> None:
+    """It takes CLIP's weights by the names that the hub has, and would make others up in silence;
+    T5's tokenizer it builds from one file only if that is called fast, and no list is special."""
+    folder = pipeline_miniatures()[name]
+    kind = json.loads((folder / "model_index.json").read_text())
+    with safe_open(folder / "text_encoder" / "model.safetensors", "pt") as weights:
+        names = list(weights.keys())
+    if kind["text_encoder"][1] == "CLIPTextModel":
+        assert all(each.startswith("text_model.") for each in names)
+    assert kind["tokenizer"][1] in ("CLIPTokenizer", "RobertaTokenizer", "T5TokenizerFast")
+    assert [] not in json.loads((folder / "tokenizer/tokenizer_config.json").read_text()).values()
 
 
 def test_an_unknown_name_lists_those_at_hand() -> None:

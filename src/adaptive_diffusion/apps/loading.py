@@ -147,11 +147,16 @@ def pipeline_class(model: str) -> type | None:
     import diffusers
 
     folder = miniatures().get(model, Path(model).expanduser())
+    return getattr(diffusers, str(_index(folder).get("_class_name")), None)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What a folder says of its pipeline; nothing if that can't be read."""
     try:
-        name = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return getattr(diffusers, str(name), None)
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
 
 
 def commit_of(hub_id: str) -> str:
@@ -186,6 +191,7 @@ def _from_pretrained(
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
     if isinstance(place, Path):
+        _refuse_code(place)
         options = {**options, "local_files_only": True}
     try:
         with warnings.catch_warnings():  # torch_dtype has a new name, which 0.35 doesn't know
@@ -195,6 +201,22 @@ def _from_pretrained(
         if isinstance(place, Path):
             raise ValueError(f"model folder {model!r} can't be loaded: {error}") from error
         raise _not_to_be_had(model, error) from error
+
+
+def _refuse_code(folder: Path) -> None:
+    """Raises `ValueError` if the model brings code: diffusers before 0.38 runs a folder's unasked.
+
+    Code is what the index calls the pipeline's class by, or a part's, if a file has that name.
+    """
+    index = _index(folder)
+    parts = {"": index.pop("_class_name", None), **index}
+    for part, entry in parts.items():
+        if isinstance(entry, list) and (folder / part / f"{entry[0]}.py").is_file():
+            file = (Path(part) / f"{entry[0]}.py").as_posix()
+            raise ValueError(
+                f"model folder {str(folder)!r} has custom code in {file}, which is not run: "
+                "load it yourself with trust_remote_code=True, and give the pipeline to enable()"
+            )
 
 
 def _mend(pipe: Any) -> None:

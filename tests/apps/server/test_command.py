@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -131,14 +132,15 @@ def test_pickles_are_not_loaded(cli: Any, model: Path, tmp_path: Path) -> None:
     assert "no file named model.safetensors" in cli("serve", "--model", folder).error
 
 
-def test_code_of_a_model_is_not_run(cli: Any, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("entry", "file"), [("_class_name", "code.py"), ("unet", "unet/code.py")])
+def test_code_of_a_model_is_not_run(
+    cli: Any, model: Path, tmp_path: Path, entry: str, file: str
+) -> None:
     folder = tmp_path / "with-code"
     shutil.copytree(model, folder)
     index = folder / "model_index.json"
-    index.write_text(
-        re.sub(r'"_class_name": "\w+"', '"_class_name": ["code", "Own"]', index.read_text())
-    )
+    index.write_text(json.dumps(json.loads(index.read_text()) | {entry: ["code", "Own"]}))
     ran = tmp_path / "ran"
-    (folder / "code.py").write_text(f"open({str(ran)!r}, 'w')\n")
-    assert "custom code" in cli("serve", "--model", folder).error
+    (folder / file).write_text(f"open({str(ran)!r}, 'w')\n")
+    assert f"custom code in {file}" in cli("serve", "--model", folder).error
     assert not ran.exists()

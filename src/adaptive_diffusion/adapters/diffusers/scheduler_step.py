@@ -65,6 +65,18 @@ def _parameters(step: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(step).parameters)[1:]
 
 
+@functools.cache
+def _draws_by_itself(step: Callable[..., Any]) -> bool:
+    """Whether `step` draws noise without the generator that it is given.
+
+    Flow matching's did, in stochastic sampling, until diffusers 0.39.
+    """
+    try:
+        return "randn_like(" in inspect.getsource(step)
+    except OSError:  # a class without a source file
+        return False
+
+
 class SchedulerStep:
     """One call of a scheduler's `step`, with its arguments bound.
 
@@ -150,7 +162,7 @@ class SchedulerStep:
 
     def _generators(self) -> list[torch.Generator]:
         given = self._arguments.get("generator")
-        if given is not None:
+        if given is not None and not _draws_by_itself(self._step):
             return list(given) if isinstance(given, (list, tuple)) else [given]
         device = self.sample.device
         if device.type == "cuda":
