@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adaptive_diffusion.apps.bench.cells import Cell
 from adaptive_diffusion.apps.bench.fidelity import Judge, frechet_distance
@@ -61,11 +63,29 @@ def test_nothing_is_extrapolated():
     assert at([row("a", 8, 40)], 8).mean == 40
 
 
-def test_rows_that_a_cheaper_one_surpasses_are_not_on_the_frontier():
-    rows = [row("a", 8, 40), row("a", 12, 30), row("a", 32, 60), row("a", 40, 50), row("a", 8, 20)]
-    assert [nfe for nfe, _ in frontier(rows)] == [8, 32, 40]
-    assert at(rows, 16).mean == pytest.approx(50)
-    assert at(rows, 36).mean == 60  # whoever may spend 36 can spend 32
+def test_a_row_that_a_cheaper_one_surpasses_gives_what_that_one_does():
+    rows = [row("a", 8, 40), row("a", 16, 30), row("a", 64, 60), row("a", 80, 50), row("a", 8, 20)]
+    assert at(rows, 8).mean == 40
+    assert at(rows, 12).mean == 40  # whoever may spend 12 can spend 8
+    assert at(rows, 16).mean == 40
+    assert at(rows, 32).mean == pytest.approx(50)  # the way up begins at 16, not at 8
+    assert at(rows, 72).mean == 60
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.floats(0, 120)), min_size=1), st.floats(1, 40))
+def test_the_frontier_never_promises_more_than_rows_around_have(pairs, nfe):
+    rows = [row("a", cost, decibels) for cost, decibels in pairs]
+    found = at(rows, nfe)
+    if found is not None:
+        next_row = min(cost for cost, _ in pairs if cost >= nfe)
+        assert found.mean <= max(decibels for cost, decibels in pairs if cost <= next_row)
+        assert found.mean >= max(decibels for cost, decibels in pairs if cost <= nfe) - 1e-9
+
+
+def test_a_row_that_saves_nothing_is_no_neighbour():
+    """Else the value beside it would be half the full run's own."""
+    found = cell(row("ours", 20, 50), row("ours", 48, 120))
+    assert equal_cost(found, speedup=2).ours is None
 
 
 def cell(*rows: RowSummary) -> CellSummary:

@@ -1,8 +1,8 @@
 """What the records say: a cell's rows in means, and what each family gives at equal cost.
 
-Methods can only be compared at the same cost. A family's frontier is its best PSNR per number of
-denoiser evaluations; between two neighbouring rows it is a line over the logarithm of that number.
-Outside a family's rows nothing is said about it.
+Methods can only be compared at the same cost. A family's frontier is the best PSNR that one of its
+rows has for a number of denoiser evaluations or fewer; between two neighbouring rows it is a line
+over the logarithm of that number. Outside a family's rows nothing is said about it.
 """
 
 from __future__ import annotations
@@ -89,8 +89,18 @@ class CellSummary:
         return next((row.nfe for row in self.rows if row.name == FULL.name), None)
 
     def family(self, name: str) -> list[RowSummary]:
-        """The rows of a family that can be compared: those that failed for no sample."""
-        return [row for row in self.rows if row.family == name and row.psnr_db and not row.failures]
+        """The rows of a family that can be compared.
+
+        Not those that failed for a sample, nor those that are the full run: they save nothing.
+        """
+        return [
+            row
+            for row in self.rows
+            if row.family == name and row.psnr_db and not row.failures and self._saves(row)
+        ]
+
+    def _saves(self, row: RowSummary) -> bool:
+        return self.full_nfe is None or (row.nfe is not None and row.nfe < self.full_nfe)
 
 
 @dataclass(frozen=True)
@@ -180,10 +190,10 @@ def families(cell: CellSummary) -> list[str]:
 
 
 def frontier(rows: Sequence[RowSummary]) -> list[tuple[float, Fidelity]]:
-    """Evaluations and fidelity of the rows that no cheaper row of theirs surpasses.
+    """Evaluations of every row, and the best fidelity that can be had for so many or fewer.
 
-    The most expensive row's place is kept, with the best that can be had for less: whoever may
-    spend as much has that.
+    A row that a cheaper one surpasses keeps its place: the line to the next better row begins
+    there, not before it, where there is a measurement that says otherwise.
     """
     points: list[tuple[float, Fidelity]] = []
     ordered = sorted(
@@ -191,10 +201,8 @@ def frontier(rows: Sequence[RowSummary]) -> list[tuple[float, Fidelity]]:
         key=lambda point: (point[0], -point[1].mean),
     )
     for nfe, fidelity in ordered:
-        if not points or fidelity.mean > points[-1][1].mean:
-            points.append((nfe, fidelity))
-    if points and ordered[-1][0] > points[-1][0]:
-        points.append((ordered[-1][0], points[-1][1]))
+        best = points[-1][1] if points and points[-1][1].mean >= fidelity.mean else fidelity
+        points.append((nfe, best))
     return points
 
 
