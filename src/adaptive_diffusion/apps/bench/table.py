@@ -25,7 +25,8 @@ PSNR is against the same model's own full run with the same seed, in dB: mean (m
 tenth, worst). Identical pictures count as {IDENTICAL_DB:.0f} dB. Values between two rows of a \
 family are interpolated over the logarithm of the evaluations (NFE), and none is extrapolated: \
 {_NONE}. A row that a cheaper one of its family surpasses counts as that one, and a row that saves \
-nothing does not count. "Best other" is the best of all that is neither ours nor the paper's rule."""
+nothing does not count. "Best other" is the best of all that is neither ours nor the paper's \
+rule."""
 
 
 def table(title: str, lines: Sequence[str], cells: Sequence[CellSummary]) -> str:
