@@ -67,13 +67,13 @@ def _parameters(step: Callable[..., Any]) -> tuple[str, ...]:
 
 @functools.cache
 def _draws_by_itself(step: Callable[..., Any]) -> bool:
-    """Whether `step` draws noise without the generator that it is given.
+    """Whether `step` draws noise, or some of it, without the generator that it is given.
 
     Flow matching's did, in stochastic sampling, until diffusers 0.39.
     """
     try:
         return "randn_like(" in inspect.getsource(step)
-    except OSError:  # a class without a source file
+    except (OSError, TypeError):  # a class without a source file, or compiled code
         return False
 
 
@@ -162,14 +162,20 @@ class SchedulerStep:
 
     def _generators(self) -> list[torch.Generator]:
         given = self._arguments.get("generator")
-        if given is not None and not _draws_by_itself(self._step):
-            return list(given) if isinstance(given, (list, tuple)) else [given]
+        if given is None:
+            return [self._default_generator()]
+        generators = list(given) if isinstance(given, (list, tuple)) else [given]
+        if _draws_by_itself(self._step):
+            generators.append(self._default_generator())
+        return generators
+
+    def _default_generator(self) -> torch.Generator:
         device = self.sample.device
         if device.type == "cuda":
             torch.cuda.init()
             index = torch.cuda.current_device() if device.index is None else device.index
-            return [torch.cuda.default_generators[index]]
-        return [torch.default_generator]
+            return torch.cuda.default_generators[index]
+        return torch.default_generator
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:
