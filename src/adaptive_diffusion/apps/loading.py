@@ -208,14 +208,15 @@ def _refuse_code(folder: Path) -> None:
 
     Code is what the index calls the pipeline's class by, or a part's, if a file has that name.
     """
-    index = _index(folder)
-    parts = {"": index.pop("_class_name", None), **index}
-    for part, entry in parts.items():
-        if isinstance(entry, list) and (folder / part / f"{entry[0]}.py").is_file():
-            file = (Path(part) / f"{entry[0]}.py").as_posix()
+    for part, entry in _index(folder).items():
+        if not isinstance(entry, list) or not entry:
+            continue
+        file = Path("" if part == "_class_name" else part) / f"{entry[0]}.py"
+        if (folder / file).is_file():
             raise ValueError(
-                f"model folder {str(folder)!r} has custom code in {file}, which is not run: "
-                "load it yourself with trust_remote_code=True, and give the pipeline to enable()"
+                f"model folder {str(folder)!r} has custom code in {file.as_posix()}, which is not "
+                "run: load it yourself with trust_remote_code=True, and give the pipeline to "
+                "enable()"
             )
 
 

@@ -69,7 +69,8 @@ def _parameters(step: Callable[..., Any]) -> tuple[str, ...]:
 def _draws_by_itself(step: Callable[..., Any]) -> bool:
     """Whether `step` draws noise, or some of it, without the generator that it is given.
 
-    Flow matching's did, in stochastic sampling, until diffusers 0.39.
+    Flow matching's did, in stochastic sampling, until diffusers 0.39. For other steps the default
+    generator is not watched: what another thread draws from it would be taken for the step's noise.
     """
     try:
         return "randn_like(" in inspect.getsource(step)
