@@ -107,7 +107,7 @@ def of_backfill(trial: AcceleratedTrial) -> Finding:
     repeats = trial.report.repeats
     status = Status.LIMIT if repeats is False else Status.OK
     if repeats is None:
-        text = "No skipped step was taken again, as with schedulers that add noise."
+        text = "No skipped step was taken again."
     elif repeats:
         text = "Skipped steps are improved later: the scheduler's steps can be taken again."
     else:
@@ -180,6 +180,9 @@ def of_rows(
     of `second`. Each must come out as there: nearer to it than to what the other plan leads to.
     """
     mask, samples = mixed.report.mask, len(mixed.outputs)
+    if not mask:
+        text = f"Nothing is skipped in a batch of two. {_sentence(mixed.report.notes)}"
+        return Finding("batch", Status.LIMIT, text)
     if len(mask) == 1:
         reasons = [note.removeprefix(_WHOLE) for note in mixed.report.notes if _WHOLE in note]
         text = f"Decided as a whole, by the sample that needs the most steps: {'; '.join(reasons)}."

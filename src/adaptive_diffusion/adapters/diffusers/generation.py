@@ -347,6 +347,12 @@ class Generation:
         if not self._unseen_steps:
             return "no step of one of the pipeline's schedulers was seen"
         seen = f"{self._unseen_steps} steps were seen, but no call of a denoiser before them"
+        if self._called:
+            names = ", ".join(name_of(each, self._pipeline) for each in self._called.values())
+            return (
+                f"{self._unseen_steps} steps were seen, and calls of {names}, which was not seen to "
+                "denoise: to take the scheduler's sample, and answer what the scheduler is given"
+            )
         if self._calls_elsewhere:
             return (
                 f"{seen}; it was called in another thread or context: "
