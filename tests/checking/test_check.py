@@ -1,4 +1,4 @@
-"""What `check` finds out about pipelines, sound ones and others; it never raises because of them."""
+"""What `check` finds out about pipelines; it never raises because of them."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ def test_all_is_well_with_a_pipeline_of_ones_own() -> None:
     assert "batch_size" not in found.subject["call"]
 
 
-@pytest.mark.parametrize(
-    "name", ["flux", "sdxl", "controlnet", "StableAudioPipeline", "wan"]
-)
+@pytest.mark.parametrize("name", ["flux", "sdxl", "controlnet", "StableAudioPipeline", "wan"])
 def test_kinds_of_pipelines(name: str) -> None:
     pipe = ALL_PIPELINES[name].make()
     pipe.set_progress_bar_config(disable=True)
@@ -220,6 +218,16 @@ def test_a_batch_that_is_decided_as_a_whole() -> None:
     found = ad.check(Pipeline(), steps=STEPS)
     assert without_time(found) == {**SOUND, "batch": LIMIT}
     assert "'notebook' (Notebook) may keep what it is shown" in text_of(found, "batch")
+
+
+def test_a_batch_in_another_order() -> None:
+    class Reversed(Plain):
+        def predict(self, x: Tensor, t: Tensor) -> Tensor:
+            return self.unet(x.flip(0), t).flip(0)
+
+    found = ad.check(Reversed(), steps=STEPS)
+    assert without_time(found) == {**SOUND, "batch": LIMIT}
+    assert "has the samples in another order" in text_of(found, "batch")
 
 
 def test_a_batch_in_which_nobody_is_seen_to_denoise() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 __all__ = ["Check", "Finding", "Status"]
 
-_WIDTH = 100  # columns
-_MOST_LINES = 3  # of one finding
+_WIDTH, _SCREEN = 100, 40  # columns and lines
+_MOST_LINES = 3  # of one finding, unless it gets too long
 _MOST_NOTES = 2
 _MARK, _LABEL = 7, 13  # columns of the first two
 
@@ -79,7 +79,12 @@ class Check:
         return f"{works}: {self._expectation()}."
 
     def __str__(self) -> str:
-        found = [_hanging(each) for each in self.findings]
+        text = self._text(_MOST_LINES)
+        return text if len(text.splitlines()) <= _SCREEN else self._text(_MOST_LINES - 1)
+
+    def _text(self, most: int) -> str:
+        """All of it, with so many lines of each finding at most."""
+        found = [_hanging(each, most) for each in self.findings]
         noted = [_wrapped(f"note: {note}", 0, 2) for note in self.notes[:_MOST_NOTES]]
         facts = [
             _wrapped(f"{heading:{_LABEL}}{text}", _LABEL, 2)
@@ -119,9 +124,9 @@ class Check:
         )
 
 
-def _hanging(finding: Finding) -> str:
+def _hanging(finding: Finding, most: int) -> str:
     text = f"{finding.status.value:{_MARK}}{finding.subject:{_LABEL}}{finding.text}"
-    return _wrapped(text, _MARK + _LABEL, _MOST_LINES)
+    return _wrapped(text, _MARK + _LABEL, most)
 
 
 def _wrapped(text: str, indent: int, most: int) -> str:

@@ -350,8 +350,8 @@ class Generation:
         if self._called:
             names = ", ".join(name_of(each, self._pipeline) for each in self._called.values())
             return (
-                f"{self._unseen_steps} steps were seen, and calls of {names}, which was not seen to "
-                "denoise: to take the scheduler's sample, and answer what the scheduler is given"
+                f"{self._unseen_steps} steps were seen, and calls of {names}, which was not seen "
+                "to denoise: to take the scheduler's sample, and answer what the scheduler is given"
             )
         if self._calls_elsewhere:
             return (
