@@ -18,7 +18,7 @@ from toy_pipeline import DarkAndBright, ToyPipeline
 import adaptive_diffusion as ad
 from adaptive_diffusion.checking import Check, Status
 
-OK, LIMIT, NONE, FAULT = Status.OK, Status.LIMIT, Status.NONE, Status.FAULT
+OK, LIMIT, NO, FAULT = Status.OK, Status.LIMIT, Status.NO, Status.FAULT
 STEPS = 20
 
 
@@ -297,7 +297,7 @@ def test_a_denoiser_that_is_called_by_its_forward() -> None:
             return self.unet.forward(x, t)
 
     found = ad.check(Forward(), steps=STEPS)
-    assert statuses(found) == {"plain run": OK, "tolerance 0": OK, "skipping": NONE}
+    assert statuses(found) == {"plain run": OK, "tolerance 0": OK, "skipping": NO}
     assert not found.ok
     assert found.verdict.startswith("NOT ACCELERATED: Nothing was skipped")
     assert "not by its forward" in found.verdict
@@ -310,7 +310,7 @@ def test_a_pipeline_that_raises() -> None:
 
     pipe = Broken()
     found = ad.check(pipe)
-    assert statuses(found) == {"plain run": NONE}
+    assert statuses(found) == {"plain run": NO}
     assert "It raises ValueError: the weights are very" in text_of(found, "plain run")
     assert found.verdict.startswith("NOT ACCELERATED: ")
     assert type(pipe) is Broken
@@ -319,7 +319,7 @@ def test_a_pipeline_that_raises() -> None:
 
 def test_a_call_that_does_not_fit() -> None:
     found = ad.check(ToyPipeline(), "owl", colour="red")
-    assert statuses(found) == {"plain run": NONE}
+    assert statuses(found) == {"plain run": NO}
     assert "unexpected keyword argument 'colour'" in found.verdict
 
 
@@ -328,13 +328,13 @@ def test_a_result_with_nothing_to_compare() -> None:
         def answer(self, x: Tensor) -> Any:
             return "done"
 
-    assert statuses(ad.check(Silent())) == {"plain run": NONE}
+    assert statuses(ad.check(Silent())) == {"plain run": NO}
 
 
 @pytest.mark.parametrize("thing", [object(), None, nn.Linear(1, 1), "emoji"], ids=str)
 def test_what_is_no_pipeline(thing: Any) -> None:
     found = ad.check(thing)
-    assert statuses(found) == {"pipeline": NONE}
+    assert statuses(found) == {"pipeline": NO}
     assert "is not a diffusers pipeline" in found.verdict
     assert_fits_a_screen(found)
 

@@ -34,9 +34,9 @@ def test_the_verdict_says_what_to_expect() -> None:
 
 def test_the_worst_decides() -> None:
     assert check(Status.OK, Status.LIMIT).ok
-    assert not check(Status.OK, Status.NONE).ok
-    assert check(Status.NONE, Status.LIMIT).verdict == "NOT ACCELERATED: Some text."
-    broken = check(Status.FAULT, Status.NONE, Status.FAULT)
+    assert not check(Status.OK, Status.NO).ok
+    assert check(Status.NO, Status.LIMIT).verdict == "NOT ACCELERATED: Some text."
+    broken = check(Status.FAULT, Status.NO, Status.FAULT)
     assert not broken.ok
     assert broken.verdict.startswith("BROKEN PROMISE (subject 0, subject 2): ")
 

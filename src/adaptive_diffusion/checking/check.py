@@ -78,7 +78,7 @@ class _Examination:
                 self._subject = describe(self._call)
                 self._run_stages()
         except UnsupportedPipelineError as error:
-            self._findings.append(Finding("pipeline", Status.NONE, f"{error}."))
+            self._findings.append(Finding("pipeline", Status.NO, f"{error}."))
         except Exception as error:
             text = f"Preparing the runs failed: {_told(error)}."
             self._findings.append(Finding("pipeline", Status.FAULT, text))
@@ -98,12 +98,12 @@ class _Examination:
             first, self._plain = self._run_plain("plain run"), self._run_plain("plain run again")
         except Exception as error:
             text = f"It raises {_told(error)}. Give a call that works without acceleration."
-            self._findings.append(Finding("plain run", Status.NONE, text))
+            self._findings.append(Finding("plain run", Status.NO, text))
             return False
         self._floor = first.outputs.decibels(self._plain.outputs)
         found = judgements.of_plain_runs(self._plain, self._floor)
         self._findings.append(found)
-        return found.status is not Status.NONE
+        return found.status is not Status.NO
 
     # Stages ---------------------------------------------------------------------------------------
 

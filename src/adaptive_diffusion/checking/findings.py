@@ -22,7 +22,7 @@ class Status(str, Enum):
 
     OK = "ok"
     LIMIT = "limit"  # it works, but less is to be had than elsewhere, or known
-    NONE = "none"  # nothing is accelerated, or could be tried
+    NO = "no"  # nothing is accelerated, or could be tried
     FAULT = "fault"  # a promise of this package is broken
 
 
@@ -60,12 +60,12 @@ class Check:
     @property
     def ok(self) -> bool:
         """Whether calls are accelerated here, and all promises kept."""
-        return not self._with(Status.FAULT, Status.NONE)
+        return not self._with(Status.FAULT, Status.NO)
 
     @property
     def verdict(self) -> str:
         """What to expect, in a sentence or two."""
-        broken, nothing = self._with(Status.FAULT), self._with(Status.NONE)
+        broken, nothing = self._with(Status.FAULT), self._with(Status.NO)
         if broken:
             names = ", ".join(each.subject for each in broken)
             return (

@@ -37,7 +37,7 @@ def of_plain_runs(plain: Trial, floor: float) -> Finding:
     """Whether there is something to compare with, and whether it repeats."""
     status, text = Status.OK, "Two runs with the same seed are identical."
     if not plain.outputs.arrays:
-        status = Status.NONE
+        status = Status.NO
         text = "Its result holds no pictures, arrays or tensors that could be compared."
     elif not plain.outputs.is_finite:
         status = Status.LIMIT
@@ -62,7 +62,7 @@ def of_identity(zero: AcceleratedTrial, plain: Trial, floor: float) -> Iterator[
         text = f"The result is not the plain run's: {_decibels(distance)}."
     yield Finding("tolerance 0", status, text)
     if not zero.report.steps:
-        yield Finding("skipping", Status.NONE, _sentence(zero.report.notes))
+        yield Finding("skipping", Status.NO, _sentence(zero.report.notes))
 
 
 def of_skips(trial: AcceleratedTrial, planned: int, plain: Trial) -> Finding:

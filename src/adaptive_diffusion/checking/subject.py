@@ -36,10 +36,10 @@ def describe(call: RepeatedCall) -> dict[str, str]:
 
 def describe_roles(trial: AcceleratedTrial) -> str:
     """Which modules denoise, and how often each was called in an accelerated run."""
-    return ", ".join(
-        f"{name} ({role}, {trial.calls[name]} calls in {trial.report.steps} steps)"
-        for name, role in trial.report.roles.items()
-    )
+    steps, counted = trial.report.steps, trial.calls
+    calls = {name: f", {calls} calls in {steps} steps" for name, calls in counted.items()}
+    roles = trial.report.roles.items()
+    return ", ".join(f"{name} ({role}{calls.get(name, '')})" for name, role in roles)
 
 
 def _told(describe: Callable[[Any], str], pipe: Any) -> str:

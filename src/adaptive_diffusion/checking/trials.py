@@ -158,7 +158,7 @@ class RepeatedCall:
         ones = {
             name: value * 2
             for name, value in self.arguments.items()
-            if isinstance(value, list) and len(value) == 1
+            if isinstance(value, list) and len(value) == 1 and name != "generator"
         }
         prompt = ones.get("prompt", self.arguments.get("prompt"))
         if isinstance(prompt, str):
@@ -200,10 +200,10 @@ class _Meter:
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Counts by hooks; not those that would make a module be compiled again."""
+        """Counts by hooks, where modules take them."""
         with ExitStack() as stack:
             for part in candidates(self._pipe):
-                if isinstance(part, nn.Module) and part._compiled_call_impl is None:
+                if _takes_hooks(part):
                     count = functools.partial(self._count, name_of(part, self._pipe))
                     stack.callback(part.register_forward_pre_hook(count).remove)
             yield
@@ -227,6 +227,13 @@ class _Meter:
 
     def _count(self, name: str, *_: Any) -> None:
         self.calls[name] += 1
+
+
+def _takes_hooks(part: Any) -> bool:
+    """Whether hooks can be had: compiled code would be compiled again, scripted code has none."""
+    if not isinstance(part, nn.Module) or isinstance(part, torch.jit.ScriptModule):
+        return False
+    return part._compiled_call_impl is None
 
 
 def _parameters(pipe: Any) -> set[str]:
