@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import copy
 import functools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "as_here",
     "ask",
     "asker",
+    "coordinate_of",
     "make_denoiser",
     "predict",
 ]
@@ -68,6 +70,14 @@ def predict(
     clean = side + alpha * _SCATTER * (y - alpha * side) / variance
     noise = (y - alpha * clean) / sigma
     return ((noise - clean - shift) if flow else noise).to(x.dtype)
+
+
+def coordinate_of(t: float, flow: bool) -> float:
+    """Where lines through the denoiser's outputs are drawn: log-SNR, or flow matching's time."""
+    if flow:
+        return t
+    cumulative = float(_ALPHAS[int(t)])
+    return math.log(cumulative / (1 - cumulative)) / 2
 
 
 class Formula(nn.Module):

@@ -23,6 +23,7 @@ from random_pipelines.denoiser import (
     as_here,
     ask,
     asker,
+    coordinate_of,
     make_denoiser,
     predict,
 )
@@ -30,7 +31,7 @@ from random_pipelines.log import Log, Step
 from random_pipelines.recipe import Recipe
 from random_pipelines.solvers import make_scheduler, stepped
 
-__all__ = ["Outcome", "RandomPipeline", "Stop", "Told", "make", "run"]
+__all__ = ["Outcome", "RandomPipeline", "StopError", "Told", "make", "run"]
 
 _SIZE = 3
 _FRAMES = 2
@@ -38,7 +39,7 @@ _NEGATIVE, _POSITIVE, _PERTURBED = "negative", "positive", "perturbed"
 _SHARES = {_NEGATIVE: -0.5, _POSITIVE: 1.0, _PERTURBED: 0.3}  # of a branch in the condition
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Raised by a callback."""
 
 
@@ -62,34 +63,53 @@ class Outcome:
 class Told:
     """What a run with skips gives that is told which steps to skip, by whoever wrote the loop.
 
-    A skipped sample's call is answered with what the same call has been answered with last.
+    A skipped sample's call is answered with what the same call has been answered with last, or
+    along the line through its last two answers.
 
     Args:
         mask: samples × asking steps, True where the denoiser is called.
+        lines: whether to draw lines.
     """
 
-    def __init__(self, mask: list[list[bool]]) -> None:
+    def __init__(self, mask: list[list[bool]], lines: bool = False) -> None:
         self._mask = mask
-        self._last: dict[Any, Tensor] = {}
+        self._known = 2 if lines else 1
+        self._past: dict[Any, list[tuple[float, Tensor]]] = {}
 
-    def answer(self, at: int, call: int, question: Any, output: Tensor, samples: list[int]) -> Any:
-        """The output with the last answers to the same question in the rows that skip.
+    def begin(self) -> None:
+        """Another loop begins: nothing of the one before it is asked again."""
+        self._past.clear()
+
+    def answer(
+        self, at: int, coordinate: float, call: int, question: Any, output: Tensor, whose: list[int]
+    ) -> Tensor:
+        """The output with earlier answers to the same question in the rows that skip.
 
         Args:
             at: which of the asking steps.
+            coordinate: where it stands, for lines.
             call: which tensor of the step this is, of those that answer the same question.
             question: the branches, and each sample's version.
             output: the truth, `(rows, ...)`.
-            samples: whose row each one is.
+            whose: the sample of each row.
         """
         branches, versions = question
         rows = []
-        for row, sample in enumerate(samples):
-            key = (branches, versions[sample], call, row)
+        for row, sample in enumerate(whose):
+            past = self._past.setdefault((branches, versions[sample], call, row), [])
             if self._mask[sample][at]:
-                self._last[key] = output[row].clone()
-            rows.append(self._last[key])
+                past[:] = [*past, (coordinate, output[row].clone())][-self._known :]
+            rows.append(_line(past, coordinate).to(output.dtype))
         return torch.stack(rows)
+
+
+def _line(past: list[tuple[float, Tensor]], coordinate: float) -> Tensor:
+    (latest_at, latest) = past[-1]
+    (before_at, before) = past[0]
+    if before_at == latest_at:
+        return latest
+    way = (coordinate - latest_at) / (latest_at - before_at)
+    return latest + way * (latest - before)
 
 
 class RandomPipeline:
@@ -239,6 +259,8 @@ class _Run:
         if self.recipe.loop == "jumps back":
             middle = len(timesteps) // 2
             timesteps = timesteps[:middle] + timesteps[middle - 2 :]
+        if self.pipe.told is not None:
+            self.pipe.told.begin()
         outputs: list[Tensor] = []
         for i, t in enumerate(timesteps):
             self.log.steps.append(Step(begins=i == 0))
@@ -362,7 +384,7 @@ class _Run:
             for answer in answers:
                 answer.mul_(0.97)
         if self.pipe.told is not None:
-            answers = self._told(question, answers, interleaved)
+            answers = self._told(question, t, answers, interleaved)
         parts = [_split(answer, count, interleaved) for answer in answers]
         return {name: [part[b] for part in parts] for b, name in enumerate(branches)}
 
@@ -377,16 +399,19 @@ class _Run:
             (slope,) = torch.autograd.grad(answers[0].square().sum(), given)
         return [answers[0].detach() - 0.05 * slope]
 
-    def _told(self, question: Any, answers: list[Tensor], interleaved: bool) -> list[Tensor]:
+    def _told(
+        self, question: Any, t: Any, answers: list[Tensor], interleaved: bool
+    ) -> list[Tensor]:
         assert self.pipe.told is not None
         at = len(self.log.asking) - 1
         earlier = self.log.steps[-1].questions.count(question) - 1
         count = len(answers[0]) // self.samples
-        samples = [
+        whose = [
             row // count if interleaved else row % self.samples for row in range(len(answers[0]))
         ]
+        coordinate = coordinate_of(float(t), self.recipe.solver == "flow")
         return [
-            self.pipe.told.answer(at, 2 * earlier + stream, question, answer, samples)
+            self.pipe.told.answer(at, coordinate, 2 * earlier + stream, question, answer, whose)
             for stream, answer in enumerate(answers)
         ]
 
@@ -469,7 +494,7 @@ class _Run:
                 self.log.faults.append(f"step {i}: the preview is not one of this step's latents")
             self.log.seen.append(preview.clone())
         elif callback == "raises" and i == self.steps // 2 + 1:
-            raise Stop("the callback asked for it")
+            raise StopError("the callback asked for it")
 
     def _ask_own(self, x: Tensor, t: Any) -> None:
         """A question beside the loop: how the sample would look under the positive condition."""

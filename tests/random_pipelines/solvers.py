@@ -52,11 +52,10 @@ def make_scheduler(recipe: Recipe, log: Log) -> Any:
     if recipe.scheduler in ("no config", "timesteps in a list"):
         base, settings = _PlainScheduler, {"listed": recipe.scheduler == "timesteps in a list"}
     if _is_odd(recipe):
-        base = _named(base.__name__, _Odd, base)
-        settings = settings | {"recipe": recipe, "log": log}
+        base = type(f"My{base.__name__}", (_Odd, base), {"recipe": recipe, "log": log})
     if recipe.scheduler == "step without names":
-        base = _named(base.__name__, _WithoutNames, base)
-    scheduler: Any = _built(base, settings)
+        base = type(base.__name__, (_WithoutNames, base), {})
+    scheduler: Any = base(**settings)
     if recipe.scheduler == "proxy":
         return _Proxy(scheduler)
     if recipe.scheduler == "step on the instance":
@@ -94,19 +93,6 @@ def _is_odd(recipe: Recipe) -> bool:
         or recipe.writes.startswith("into")
         or recipe.solver == "ddim eta"
     )
-
-
-def _named(name: str, *bases: type) -> type:
-    return type(f"My{name}", bases, {})
-
-
-def _built(cls: type, settings: dict[str, Any]) -> Any:
-    """diffusers' constructors note all of their arguments, so what is ours comes afterwards."""
-    ours = {name: settings.pop(name) for name in ("recipe", "log") if name in settings}
-    scheduler = cls(**settings)
-    for name, value in ours.items():
-        object.__setattr__(scheduler, name, value)
-    return scheduler
 
 
 class _PlainScheduler:
@@ -185,7 +171,8 @@ class _Proxy:
 class _Odd:
     """A layer above a scheduler: it remembers the last output, adds noise, writes where it likes.
 
-    The memory makes a two-step method of any solver, so what is remembered wrongly shows.
+    The memory makes a two-step method of any solver, so what is remembered wrongly shows. Recipe
+    and log are the class's: diffusers' constructors note every argument that they are given.
     """
 
     recipe: Recipe
