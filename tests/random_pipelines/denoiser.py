@@ -171,6 +171,8 @@ class Denoiser(nn.Module):
             for name in ("strength", "hint", "level", "residual")
             if name in kwargs
         }
+        for name in ("options", "number"):  # that change nothing
+            kwargs.pop(name, None)
         question = self.recipe.question
         if question in ("named", "hidden states"):
             x = kwargs["sample" if question == "named" else "hidden_states"]
@@ -225,6 +227,19 @@ class _Patched(Denoiser):
         self.weights = weights
 
 
+class _Noting(Denoiser):
+    """Keeps what it was last asked and answered, and how often it was, as attributes."""
+
+    calls = 0
+    last: Any = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        answer = super().forward(*args, **kwargs)
+        self.calls += 1
+        self.last = args, kwargs, answer
+        return answer
+
+
 class Engine:
     """Runs a denoiser, and is no module."""
 
@@ -263,6 +278,8 @@ def make_denoiser(recipe: Recipe, log: Log) -> Any:
             module = torch.jit.script(module)
     elif recipe.form == "patched":
         module = _Patched(recipe, log)
+    elif recipe.form == "notes its calls":
+        module = _Noting(recipe, log)
     elif recipe.way == "own call":
         module = _OwnCall(recipe, log)
     else:

@@ -154,12 +154,16 @@ class RandomPipeline:
             denoiser.strength = denoiser.formula.strength = 1.0
             denoiser.formula.gain.data.fill_(1)
             denoiser.buffer = None
+            for name in ("calls", "last"):
+                vars(denoiser).pop(name, None)
             getattr(denoiser, "weights", {}).clear()
 
     def after_enable(self) -> None:
         """What the recipe does once the pipeline has been enabled, or would have been."""
         if self.recipe.way == "engine later" and not isinstance(self.unet, Engine):
             self.unet = Engine(self.unet)
+        if self.recipe.scheduler == "injected later":
+            self.scheduler = make_scheduler(self.recipe, self.log)
 
     # The call ------------------------------------------------------------------------------------
 
@@ -422,13 +426,16 @@ class _Run:
         return tensor.expand(rows) if self.recipe.time == "per row" else tensor
 
     def _given_condition(self, branches: tuple[str, ...], interleaved: bool) -> Any:
-        if self.recipe.renewed == "made anew" or branches not in self.kept:
+        if self.recipe.renewed != "kept" or branches not in self.kept:
             parts = [_SHARES[branch] * self.condition for branch in branches]
             if interleaved and self.recipe.condition_rows == "per sample":
                 rows = torch.stack(parts, dim=1).flatten(0, 1)
             else:
                 rows = torch.cat(parts)
-            self.kept[branches] = rows
+            if self.recipe.renewed == "copied in place" and branches in self.kept:
+                self.kept[branches].copy_(rows)
+            else:
+                self.kept[branches] = rows
         return pack(self.recipe.condition, [self.kept[branches]])
 
     def _rest(self, x: Tensor, t: Any, count: int, interleaved: bool) -> dict[str, Any]:
@@ -440,6 +447,12 @@ class _Run:
             rest["hint"] = None if hint is None else hint.expand(len(x), WIDTH)
         if self.recipe.companion == "level":
             rest["level"] = float(t) / 1000
+        if self.recipe.companion == "step number":
+            rest["number"] = len(self.log.steps)
+        if self.recipe.companion == "new dict":
+            rest["options"] = {"scale": 1.0, "gate": torch.ones(3)}
+        if self.recipe.companion == "new object":
+            rest["options"] = object()
         if self.recipe.companion == "residual":
             rest["residual"] = torch.tanh(x[:, :CHANNELS])
         return rest

@@ -28,6 +28,7 @@ _ROUNDING = {"float32": 1e-3, "bfloat16": 0.1, "float64": 1e-3}  # relative to t
 _NOT_WORSE = 4.0  # times the error of a run that was told everything
 _NOT_WORSE_BACKFILLED = 16.0  # a formula corrects itself: what is made good late costs more
 _KNOWN_LEVELS = ("ddim", "euler", "flow", "dpm++", "unipc")  # and one evaluation at each
+_SAME_SCHEDULERS = ("copied in the call", "step by names", "injected later")
 _STEADY = ("none", "one batch", "interleaved", "three blocks", "two calls", "positive first")
 _REFUSABLE = (
     ("scheduler", ("proxy", "no config", "timesteps in a list", "slots", "step without names")),
@@ -187,6 +188,7 @@ def untouched(case: Case) -> None:
         except ad.UnsupportedPipelineError:
             pass
         ad.disable(pipe)
+    pipe.reset()
     after = _shape_of(pipe)
     for name, value in before.items():
         _require(after[name] == value, f"{name} was {value}, and is {after[name]} afterwards")
@@ -225,7 +227,7 @@ def along_lines(case: Case) -> None:
     loop = recipe.loop in ("usual", "stops early", "begins late", "two loops", "two sizes")
     if not (solver and loop and recipe.guidance in _STEADY) or recipe.dtype == "bfloat16":
         return
-    if recipe.scheduler not in ("of diffusers", "copied in the call", "step by names"):
+    if recipe.scheduler not in ("of diffusers", *_SAME_SCHEDULERS):
         return
     made = case.enabled(Prescribed(case.plans, backfill=False))
     if made is None or made.outcome.error is not None or made.notes:
@@ -280,6 +282,12 @@ def as_its_twin(case: Case) -> None:
     _check_near(made.outcome, usual.outcome, case, f"the result of {twin}")
 
 
+def draws_as_usual(case: Case) -> None:
+    """Whatever is skipped, all generators stand afterwards where the plain run leaves them."""
+    if case.followed is not None and case.plain.error is None:
+        _check_same(case.followed.outcome, case.plain, ("states",))
+
+
 def row_by_row(case: Case) -> None:
     """A batch is its samples, or a note says that it is decided as a whole."""
     recipe = case.recipe
@@ -309,7 +317,16 @@ def row_by_row(case: Case) -> None:
 
 PROMISES: dict[str, Callable[[Case], None]] = {
     each.__name__: each
-    for each in (identical, untouched, truthful, along_lines, near, as_its_twin, row_by_row)
+    for each in (
+        identical,
+        untouched,
+        truthful,
+        along_lines,
+        near,
+        as_its_twin,
+        draws_as_usual,
+        row_by_row,
+    )
 }
 
 
@@ -349,9 +366,11 @@ def _check_news(made: _Run, mask: list[list[bool]]) -> None:
         _require(not stale, f"steps {stale} are skipped, though they ask something new")
 
 
-def _check_same(outcome: Outcome, plain: Outcome) -> None:
+def _check_same(
+    outcome: Outcome, plain: Outcome, parts: tuple[str, ...] = ("results", "seen", "states")
+) -> None:
     _require(outcome.error == plain.error, f"raises {outcome.error}, not {plain.error}")
-    for what in ("results", "seen", "states"):
+    for what in parts:
         ours, theirs = getattr(outcome, what), getattr(plain, what)
         same = len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
         _require(same, f"the {what} differ from the plain run's")
@@ -408,7 +427,7 @@ def _twin(recipe: Recipe) -> Recipe | None:
         changed["writes"] = "nothing"
     if recipe.memory != "none":
         changed["memory"] = "list"
-    if recipe.scheduler in ("proxy", "step on the instance", "copied in the call", "step by names"):
+    if recipe.scheduler in ("proxy", "step on the instance", *_SAME_SCHEDULERS):
         changed["scheduler"] = "of diffusers"
     if recipe.noise not in ("none", "given generators"):
         if recipe.solver in ("ddim eta", "ancestral", "ddpm") or recipe.loop != "usual":
@@ -420,6 +439,8 @@ def _twin(recipe: Recipe) -> Recipe | None:
         changed["callback"] = "none"
     if recipe.callback == "writes in place":
         changed["callback"] = "rewrites"
-    if recipe.form in ("traced", "scripted"):
+    if recipe.form != "patched":
         changed["form"] = "module"
+    if recipe.companion in ("step number", "new dict", "new object"):
+        changed["companion"] = "none"
     return recipe.but(**changed)

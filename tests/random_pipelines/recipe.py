@@ -42,9 +42,9 @@ FEATURES: dict[str, tuple[str, ...]] = {
     ),
     "condition": ("tensor", *_CONTAINERS, "rows"),
     "condition_rows": ("per sample", "per block"),
-    "renewed": ("kept", "made anew"),
+    "renewed": ("kept", "made anew", "copied in place"),
     "time": ("scalar", "per row", "number"),
-    "companion": ("none", "level", "residual"),
+    "companion": ("none", "level", "residual", "step number", "new dict", "new object"),
     # which calls make a step
     "guidance": (
         "none",
@@ -128,6 +128,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "step without names",
         "copied in the call",
         "step by names",
+        "injected later",
     ),
     "step_returns": ("tuple", "output class", "dataclass", "namedtuple", "dict", "tensor"),
     "writes": ("nothing", "into the sample", "into the output", "pipeline into the output"),
@@ -163,7 +164,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "own call",
         "copy",
     ),
-    "form": ("module", "traced", "scripted", "patched"),
+    "form": ("module", "traced", "scripted", "patched", "notes its calls"),
     "grad": ("no grad", "inference", "grad mode", "weights want gradients", "guided by gradients"),
     "dtype": ("float32", "bfloat16", "float64"),
     "title": ("Random", "Message", "MESSAGE", "CombinedRandom", "unet is the model"),
@@ -247,7 +248,8 @@ def _reconciled(recipe: Recipe) -> Recipe:
     )
     forbid(jit and recipe.way in ("method", "own call"), "way")
     forbid(jit or recipe.form == "patched", "dtype")
-    forbid(recipe.layout != "pictures" or recipe.streams == "two", "question", "form")
+    forbid(recipe.layout != "pictures" or recipe.streams == "two", "question")
+    forbid(recipe.form in ("patched", "traced", "scripted"), "streams", "layout")
     forbid(recipe.layout != "pictures", "streams")
     forbid(recipe.streams == "two" and recipe.answer in ("tensor", "rows", "one buffer"), "answer")
     own = recipe.scheduler in ("no config", "timesteps in a list", "slots")
@@ -258,7 +260,7 @@ def _reconciled(recipe: Recipe) -> Recipe:
     forbid(recipe.loop == "two sizes", "layout")
     forbid(recipe.grad == "guided by gradients", "writes", "dtype", "layout")
     forbid(recipe.grad != "no grad" and recipe.change == "weights", "change")
-    forbid(recipe.grad == "inference", "change", "callback")
+    forbid(recipe.grad == "inference", "change", "callback", "renewed")
     forbid(recipe.condition_rows == "per block" and recipe.condition == "rows", "condition")
     forbid(recipe.condition_rows == "per block" and recipe.change == "one sample", "change")
     forbid(recipe.loop == "jumps back" and recipe.solver != "ddim", "loop")

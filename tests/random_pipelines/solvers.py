@@ -92,6 +92,7 @@ def _is_odd(recipe: Recipe) -> bool:
         or recipe.step_returns != "tuple"
         or recipe.writes.startswith("into")
         or recipe.solver == "ddim eta"
+        or recipe.scheduler == "injected later"
     )
 
 
@@ -182,6 +183,7 @@ class _Odd:
         super().set_timesteps(*args, **kwargs)  # type: ignore[misc]
         self._memory = _MEMORIES[self.recipe.memory](self)
         self._own_generator = torch.Generator().manual_seed(11)
+        self.log.generators.append(self._own_generator)
         self._own_numpy = np.random.default_rng(11)
 
     def step(
