@@ -188,7 +188,8 @@ class Denoiser(nn.Module):
         elif question == "condition first":
             condition, x, t = args
         else:
-            x, t, condition = args
+            x, t, *given = args
+            condition = given[0] if given else kwargs["condition"]
         if isinstance(x, list):
             x = torch.stack(x)
         (condition,) = unpack(self.recipe.condition, condition)
