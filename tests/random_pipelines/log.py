@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +78,10 @@ class Log:
         Such a step can't be skipped: there is nothing to reuse.
         """
         found: list[list[bool]] = [[] for _ in range(samples)]
-        before: list[set[Question]] = [set() for _ in range(samples)]
+        before: list[Counter[Question]] = [Counter() for _ in range(samples)]
         for step in self.asking:
             for sample in range(samples):
-                now = {(branches, versions[sample]) for branches, versions in step.questions}
+                now = Counter((branches, versions[sample]) for branches, versions in step.questions)
                 found[sample].append(step.begins or not now <= before[sample])
                 before[sample] = now
         return found

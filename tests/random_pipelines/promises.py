@@ -148,10 +148,15 @@ class Case:
             _require(not pipe.log.faults, "; ".join(dict.fromkeys(pipe.log.faults)))
         return _Run(pipe, outcome, report)
 
+    def prescribed(self, extrapolates: bool = True, backfill: bool = True) -> Prescribed:
+        """The policy that gives every sample its plan."""
+        plans = tuple(self.plans[b % len(self.plans)] for b in range(self.recipe.samples))
+        return Prescribed(plans, extrapolates, backfill)
+
     @cached_property
     def followed(self) -> _Run | None:
         """The run that follows the plans, with lines and backfill."""
-        return self.enabled(Prescribed(self.plans))
+        return self.enabled(self.prescribed())
 
     def told(self, mask: list[list[bool]], lines: bool = False) -> Outcome:
         """The run whose author makes these skips."""
@@ -183,7 +188,7 @@ def untouched(case: Case) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ad.enable(pipe, Prescribed(case.plans))
+            ad.enable(pipe, case.prescribed())
             run(pipe, case.seeds)
         except ad.UnsupportedPipelineError:
             pass
@@ -198,7 +203,7 @@ def untouched(case: Case) -> None:
 
 def truthful(case: Case) -> None:
     """The report says what was computed, and the result is what exactly these skips lead to."""
-    made = case.enabled(Prescribed(case.plans, extrapolates=False, backfill=False))
+    made = case.enabled(case.prescribed(extrapolates=False, backfill=False))
     if made is None or made.outcome.error is not None:
         return
     assert made.report is not None
@@ -229,7 +234,7 @@ def along_lines(case: Case) -> None:
         return
     if recipe.scheduler not in ("of diffusers", *_SAME_SCHEDULERS):
         return
-    made = case.enabled(Prescribed(case.plans, backfill=False))
+    made = case.enabled(case.prescribed(backfill=False))
     if made is None or made.outcome.error is not None or made.notes:
         return
     mask = _check_accounts(made)
@@ -306,7 +311,7 @@ def row_by_row(case: Case) -> None:
         plan = (case.plans[b % len(case.plans)],)
         single = Case(recipe.but(batch="1"), plan)
         single.__dict__["plain"] = Outcome()
-        made = single.enabled(Prescribed(plan), [seed])
+        made = single.enabled(single.prescribed(), [seed])
         if made is None or made.notes != together.notes:
             continue
         for row, result in zip(together.outcome.results, made.outcome.results, strict=True):
@@ -430,8 +435,8 @@ def _twin(recipe: Recipe) -> Recipe | None:
     if recipe.scheduler in ("proxy", "step on the instance", *_SAME_SCHEDULERS):
         changed["scheduler"] = "of diffusers"
     if recipe.noise not in ("none", "given generators"):
-        if recipe.solver in ("ddim eta", "ancestral", "ddpm") or recipe.loop != "usual":
-            return None
+        if recipe.solver not in _KNOWN_LEVELS or recipe.loop != "usual":
+            return None  # it draws noise of its own, or more than once at a timestep
         changed["noise"] = "scripted"
     if recipe.grad in ("inference", "grad mode", "weights want gradients"):
         changed["grad"] = "no grad"
