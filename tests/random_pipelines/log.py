@@ -41,7 +41,7 @@ class Log:
         faults: what a callback got that is not so.
         seen: what callbacks were given: previews, and answers to their own questions.
         generators: that the run has made.
-        drawn: the noise of every timestep.
+        drawn: the noise of every stream and timestep.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Log:
         self.faults: list[str] = []
         self.seen: list[Tensor] = []
         self.generators: list[torch.Generator] = []
-        self.drawn: dict[float, Tensor] = {}
+        self.drawn: dict[tuple[int, float], Tensor] = {}
 
     def __deepcopy__(self, _: Any) -> Log:
         return self

@@ -127,7 +127,7 @@ class RandomPipeline:
         self.decoder = Decoder()
         self.scheduler = make_scheduler(recipe, self.log)
         if recipe.streams == "two":
-            self.second_scheduler = make_scheduler(recipe, self.log)
+            self.second_scheduler = make_scheduler(recipe, self.log, stream=1)
         self.told: Told | None = None
 
     @property

@@ -44,15 +44,17 @@ class _Stepped:
 _SteppedTuple = namedtuple("_SteppedTuple", ["prev_sample", "rest"])
 
 
-def make_scheduler(recipe: Recipe, log: Log) -> Any:
-    """The scheduler of this recipe."""
+def make_scheduler(recipe: Recipe, log: Log, stream: int = 0) -> Any:
+    """The scheduler of this recipe, for one of its streams."""
     if recipe.scheduler == "slots":
         return _SlotsScheduler()
     base, settings = _BASES[recipe.solver]
     if recipe.scheduler in ("no config", "timesteps in a list"):
         base, settings = _PlainScheduler, {"listed": recipe.scheduler == "timesteps in a list"}
     if _is_odd(recipe):
-        base = type(f"My{base.__name__}", (_Odd, base), {"recipe": recipe, "log": log})
+        base = type(
+            f"My{base.__name__}", (_Odd, base), {"recipe": recipe, "log": log, "stream": stream}
+        )
     if recipe.scheduler == "step without names":
         base = type(base.__name__, (_WithoutNames, base), {})
     scheduler: Any = base(**settings)
@@ -178,6 +180,7 @@ class _Odd:
 
     recipe: Recipe
     log: Log
+    stream: int
 
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         super().set_timesteps(*args, **kwargs)  # type: ignore[misc]
@@ -235,9 +238,9 @@ class _Odd:
             return 0.0
         drawn = self._draw(like, generator)
         if self.recipe.noise == "scripted":
-            drawn = self.log.drawn[float(timestep)]
+            drawn = self.log.drawn[self.stream, float(timestep)]
         else:
-            self.log.drawn[float(timestep)] = drawn
+            self.log.drawn[self.stream, float(timestep)] = drawn
         return (0.2 * level * drawn).to(like.dtype)
 
     def _draw(self, like: Tensor, generator: Any) -> Tensor:

@@ -32,7 +32,7 @@ def test_one_odd_feature(recipe: Recipe) -> None:
 
 
 @given(recipe=recipes(), case_plans=plans)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_odd_features_together(recipe: Recipe, case_plans: tuple[tuple[bool, ...], ...]) -> None:
     check(recipe, case_plans)
 
