@@ -15,7 +15,7 @@ from adaptive_diffusion import ErrorControlled
 
 _SEEDS = (3, 6, 4, 5)
 _STEPS = 12
-_ROUNDING = {"float32": 1e-3, "bfloat16": 0.1, "float64": 1e-3}
+_ROUNDING = {"float32": 1e-3, "bfloat16": 0.1, "float64": 1e-3, "mixed": 1e-3}
 
 Plans = tuple[tuple[bool, ...], ...]
 

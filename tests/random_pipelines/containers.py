@@ -107,6 +107,13 @@ def pack(kind: str, tensors: list[Tensor], table: Tensor | None = None) -> Any:
         return list(tensors[0])
     if kind == "with a table":
         return (*tensors, table, None, 3)
+    if kind == "numpy":
+        return tensors[0].float().numpy()
+    if kind == "numbers":
+        return tensors[0].tolist()
+    if kind == "packed":  # row r has r + 1 tokens, one after the other, between two bounds
+        counts = torch.arange(len(tensors[0]) + 1)
+        return tensors[0].repeat_interleave(counts[1:], 0), counts.cumsum(0)
     return _MAKERS[kind](**dict(zip(_NAMES, tensors, strict=False)))
 
 
@@ -122,6 +129,11 @@ def unpack(kind: str, value: Any, count: int = 1) -> list[Tensor]:
         return [torch.stack(_checked(value, list))]
     if kind == "with a table":
         return list(_checked(value, tuple)[:count])
+    if kind in ("numpy", "numbers"):
+        return [torch.as_tensor(value)]
+    if kind == "packed":
+        tokens, bounds = _checked(value, tuple)
+        return [tokens[bounds[:-1]]]
     if kind == "nested":
         return unpack("frozen dataclass", value["parts"][0], count)
     maker = _MAKERS[kind]

@@ -157,11 +157,17 @@ class Denoiser(nn.Module):
             condition = condition + hint
         if level is not None:
             condition = condition + 0.2 * level
+        if self.recipe.condition == "packed":  # row by row, as kernels for packed sequences go
+            condition = condition[: len(x)]
+        if self.recipe.layout == "tokens":
+            x = x.transpose(1, 2)
         if len(condition) not in (1, len(x)):  # one row per block
             condition = condition.repeat_interleave(len(x) // len(condition), 0)
         if x.ndim == 5:  # frames see one another
             x = 0.9 * x + 0.1 * x.mean(2, keepdim=True)
         result = self.formula(x[:, :CHANNELS], t, condition, strength * self.strength)
+        if self.recipe.layout == "tokens":
+            result = result.transpose(1, 2)
         return result if residual is None else result + 0.1 * residual
 
     def _read(self, args: Any, kwargs: Any) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:

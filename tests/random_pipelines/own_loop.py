@@ -60,7 +60,7 @@ class OwnLoop:
     ) -> Tensor:
         """The finished samples: plain, under a policy, or told which steps to skip."""
         self.log.clear()
-        recipe, dtype = self.recipe, getattr(torch, self.recipe.dtype)
+        recipe, dtype = self.recipe, self.recipe.latent_dtype
         denoiser = make_denoiser(recipe, self.log)
         ask: Any = denoiser
         adaptive = None

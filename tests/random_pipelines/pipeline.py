@@ -35,6 +35,7 @@ __all__ = ["Outcome", "RandomPipeline", "StopError", "Told", "make", "run"]
 
 _SIZE = 3
 _FRAMES = 2
+_VIDEOS = ("video", "frames stepped as rows")
 _NEGATIVE, _POSITIVE, _PERTURBED = "negative", "positive", "perturbed"
 _SHARES = {_NEGATIVE: -0.5, _POSITIVE: 1.0, _PERTURBED: 0.3}  # of a branch in the condition
 
@@ -205,7 +206,7 @@ class _Run:
         self.log = pipe.log
         self.seeds = seeds
         self.samples = len(seeds)
-        self.dtype = getattr(torch, self.recipe.dtype)
+        self.dtype = self.recipe.latent_dtype
         self.denoise = asker(self.recipe, pipe.unet)
         self.generators = [torch.Generator().manual_seed(1000 + seed) for seed in seeds]
         self.log.generators += self.generators
@@ -222,7 +223,7 @@ class _Run:
 
     def noise(self, size: int) -> list[Tensor]:
         """The latents that every loop begins with, one tensor per stream."""
-        frames = [] if self.recipe.layout == "pictures" else [_FRAMES]
+        frames = [_FRAMES] if self.recipe.layout in _VIDEOS else []
         streams = 2 if self.recipe.streams == "two" else 1
         latents = []
         for stream in range(streams):
@@ -236,6 +237,11 @@ class _Run:
                 )
                 for seed in self.seeds
             ]
+            if self.recipe.latents == "all alike":
+                one = torch.randn(
+                    CHANNELS, size, size, generator=torch.Generator().manual_seed(stream)
+                )
+                rows = [one[:, None].expand_as(row) if frames else one for row in rows]
             latents.append(torch.stack(rows).to(self.dtype))
         return latents
 
@@ -303,6 +309,10 @@ class _Run:
             self.recipe.noise == "none" and self.recipe.has_noise
         ):
             options["generator"] = self.generators[0]
+        if self.recipe.layout == "stepped one by one":
+            pairs = zip(output.split(1), latent.split(1), strict=True)
+            moved = [scheduler.step(part, t, row, return_dict=False)[0] for part, row in pairs]
+            return torch.cat(moved)
         rows = self.recipe.layout == "frames stepped as rows"
         if rows:
             output, latent = _as_rows(output), _as_rows(latent)
@@ -381,9 +391,10 @@ class _Run:
         condition = self._given_condition(branches, interleaved)
         if self.recipe.grad == "guided by gradients":
             answers = self._with_gradients(x, t, condition, rest)
+        elif self.recipe.layout == "asked one by one":
+            answers = self._one_by_one(x, t, self.kept[branches], interleaved, rest)
         else:
-            answered = ask(self.denoise, self.recipe, x, self._time(t, len(x)), condition, **rest)
-            answers = unpack(self.recipe.answer, answered, len(inputs))
+            answers = self._answers(x, t, condition, rest, len(inputs))
         if self.recipe.writes == "pipeline into the output":
             for answer in answers:
                 answer.mul_(0.97)
@@ -391,6 +402,39 @@ class _Run:
             answers = self._told(question, t, answers, interleaved)
         parts = [_split(answer, count, interleaved) for answer in answers]
         return {name: [part[b] for part in parts] for b, name in enumerate(branches)}
+
+    def _answers(
+        self, x: Tensor, t: Any, condition: Any, rest: dict[str, Any], count: int = 1
+    ) -> list[Tensor]:
+        size = x.shape[2:]
+        if self.recipe.layout == "tokens":
+            x = x.flatten(2).transpose(1, 2)
+        if self.recipe.dtype == "mixed":
+            x = x.bfloat16()
+        answered = ask(self.denoise, self.recipe, x, self._time(t, len(x)), condition, **rest)
+        answers = unpack(self.recipe.answer, answered, count)
+        if self.recipe.layout == "tokens":
+            answers = [answer.transpose(1, 2).unflatten(2, size) for answer in answers]
+        return [answer.to(self.dtype) for answer in answers]
+
+    def _one_by_one(
+        self, x: Tensor, t: Any, condition: Tensor, interleaved: bool, rest: dict[str, Any]
+    ) -> list[Tensor]:
+        """A call for every sample, with its rows of all branches."""
+        count = len(x) // self.samples
+        result = torch.empty_like(x[:, :CHANNELS])
+        for b in range(self.samples):
+            rows = (
+                slice(b * count, (b + 1) * count) if interleaved else slice(b, None, self.samples)
+            )
+            own = condition[rows] if len(condition) == len(x) else condition
+            own_rest = {
+                name: value[rows] if isinstance(value, Tensor) else value
+                for name, value in rest.items()
+            }
+            given = pack(self.recipe.condition, [own])
+            (result[rows],) = self._answers(x[rows], t, given, own_rest)
+        return [result]
 
     def _with_gradients(self, x: Tensor, t: Any, condition: Any, rest: Any) -> list[Tensor]:
         """Each output, moved along the gradient of its own norm."""
@@ -512,11 +556,10 @@ class _Run:
     def _ask_own(self, x: Tensor, t: Any) -> None:
         """A question beside the loop: how the sample would look under the positive condition."""
         condition = self.condition[: len(x)]
-        rest = {"second": x} if self.recipe.streams == "two" else {}
+        rest: dict[str, Any] = {"second": x} if self.recipe.streams == "two" else {}
         self.log.own_question = True
         given = pack(self.recipe.condition, [condition])
-        answered = ask(self.denoise, self.recipe, x, self._time(t, len(x)), given, **rest)
-        answer = unpack(self.recipe.answer, answered, 1)[0].detach().clone()
+        answer = self._answers(x, t, given, rest)[0].detach().clone()
         self.log.own_question = False
         self.log.seen.append(answer)
         if self.recipe.change == "none" and self.recipe.form != "patched" and x.ndim == 4:

@@ -24,7 +24,12 @@ from random_pipelines.recipe import Recipe
 __all__ = ["PLANS", "PROMISES", "BrokenError", "Case"]
 
 _SEEDS = (3, 6, 4, 5)
-_ROUNDING = {"float32": 1e-3, "bfloat16": 0.1, "float64": 1e-3}  # relative to the result
+_ROUNDING = {
+    "float32": 1e-3,
+    "bfloat16": 0.1,
+    "float64": 1e-3,
+    "mixed": 0.1,
+}  # relative to the result
 _NOT_WORSE = 4.0  # times the error of a run that was told everything
 _NOT_WORSE_BACKFILLED = 16.0  # a formula corrects itself: what is made good late costs more
 _KNOWN_LEVELS = ("ddim", "euler", "flow", "dpm++", "unipc")  # and one evaluation at each
@@ -230,7 +235,10 @@ def along_lines(case: Case) -> None:
     recipe = case.recipe
     solver = recipe.solver in _KNOWN_LEVELS and not recipe.has_noise
     loop = recipe.loop in ("usual", "stops early", "begins late", "two loops", "two sizes")
-    if not (solver and loop and recipe.guidance in _STEADY) or recipe.dtype == "bfloat16":
+    if not (solver and loop and recipe.guidance in _STEADY) or recipe.dtype in (
+        "bfloat16",
+        "mixed",
+    ):
         return
     if recipe.scheduler not in ("of diffusers", *_SAME_SCHEDULERS):
         return

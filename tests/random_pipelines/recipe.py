@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
+import torch
 from hypothesis import strategies as st
 
 __all__ = ["FEATURES", "Recipe", "recipes", "single_oddities"]
@@ -40,7 +41,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "condition first",
         "more channels",
     ),
-    "condition": ("tensor", *_CONTAINERS, "rows"),
+    "condition": ("tensor", *_CONTAINERS, "rows", "numpy", "numbers", "packed"),
     "condition_rows": ("per sample", "per block"),
     "renewed": ("kept", "made anew", "copied in place"),
     "time": ("scalar", "per row", "number"),
@@ -146,7 +147,15 @@ FEATURES: dict[str, tuple[str, ...]] = {
     ),
     "streams": ("one", "two"),
     "batch": ("1", "2", "3", "4"),
-    "layout": ("pictures", "video", "frames stepped as rows"),
+    "layout": (
+        "pictures",
+        "video",
+        "frames stepped as rows",
+        "tokens",
+        "stepped one by one",
+        "asked one by one",
+    ),
+    "latents": ("each its own", "all alike"),
     # how the denoiser is reached, and what it is
     "way": (
         "call",
@@ -166,7 +175,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     ),
     "form": ("module", "traced", "scripted", "patched", "notes its calls"),
     "grad": ("no grad", "inference", "grad mode", "weights want gradients", "guided by gradients"),
-    "dtype": ("float32", "bfloat16", "float64"),
+    "dtype": ("float32", "bfloat16", "float64", "mixed"),
     "title": ("Random", "Message", "MESSAGE", "CombinedRandom", "unet is the model"),
     "steps": ("12", "7", "20"),
 }
@@ -198,6 +207,7 @@ class Recipe:
     streams: str = "one"
     batch: str = "1"
     layout: str = "pictures"
+    latents: str = "each its own"
     way: str = "call"
     form: str = "module"
     grad: str = "no grad"
@@ -226,6 +236,11 @@ class Recipe:
     @property
     def samples(self) -> int:
         return int(self.batch)
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """What the loop works in; with "mixed", the denoiser works in bfloat16."""
+        return getattr(torch, "float32" if self.dtype == "mixed" else self.dtype)
 
     @property
     def has_noise(self) -> bool:
@@ -258,6 +273,11 @@ def _reconciled(recipe: Recipe) -> Recipe:
     forbid(recipe.noise == "none", "window")
     forbid(recipe.solver == "pndm", "memory", "step_returns", "writes")
     forbid(recipe.loop == "two sizes", "layout")
+    forbid(recipe.layout == "tokens", "callback", "companion", "dtype")
+    forbid(recipe.layout.endswith("one by one"), "companion", "dtype", "form")
+    forbid(recipe.layout == "stepped one by one", "solver", "memory", "noise", "writes")
+    forbid(recipe.layout == "stepped one by one", "scheduler", "step_returns")
+    forbid(recipe.condition == "packed" and recipe.condition_rows == "per block", "condition")
     forbid(recipe.grad == "guided by gradients", "writes", "dtype", "layout")
     forbid(recipe.grad != "no grad" and recipe.change == "weights", "change")
     forbid(recipe.grad == "inference", "change", "callback", "renewed")
