@@ -24,6 +24,8 @@ class Trace:
         errors: for every finished step, the relative error `‖e − ê‖ / ‖e‖` of the forecast that
             would have been used; NaN where the step was skipped or no forecast was possible.
         changes: for every finished step, `mean |L_k − L_{k−1}|` of the sample; NaN at first.
+        begun: the step at which what belongs together begins: the loop's first, or the first one
+            after a change of what the denoiser is asked. It is computed.
     """
 
     schedule: NoiseSchedule
@@ -31,6 +33,7 @@ class Trace:
     mask: list[bool] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
+    begun: int = 0
 
     @property
     def step(self) -> int:
@@ -44,14 +47,14 @@ class Trace:
 
     @property
     def computed(self) -> list[int]:
-        """The computed steps, first to last."""
-        return [step for step, called in enumerate(self.mask) if called]
+        """The computed steps, first to last, since those that belong together began."""
+        return [step for step, called in enumerate(self.mask) if called and step >= self.begun]
 
     @property
     def skips(self) -> int:
         """How many steps in a row have just been skipped."""
         computed = self.computed
-        return self.step - 1 - computed[-1] if computed else self.step
+        return self.step - 1 - computed[-1] if computed else self.step - self.begun
 
 
 class Policy(ABC):

@@ -16,7 +16,8 @@ class FixedSchedule(Policy):
     """Compute exactly the steps that a mask names, the same for every sample.
 
     Attributes:
-        mask: one truth value per step, True where the denoiser is called; the first is True.
+        mask: one truth value per step, True where the denoiser is called; the first is True. A step
+            after its end is computed.
         extrapolates: whether a skipped step gets a forecast rather than the last output.
         backfill: whether skipped steps are done again once they can be interpolated.
 
@@ -39,10 +40,11 @@ class FixedSchedule(Policy):
         object.__setattr__(self, "mask", mask)
 
     def decide(self, trace: Trace) -> bool:
-        return self.mask[trace.step]
+        return trace.step >= len(self.mask) or self.mask[trace.step]
 
     def check_steps(self, steps: int) -> None:
-        if steps != len(self.mask):
+        """A mask may be one step short: some pipelines leave out their scheduler's last one."""
+        if steps not in (len(self.mask), len(self.mask) + 1):
             raise StepsError(
                 f"the mask has {len(self.mask)} steps and the generation {steps}: "
                 f"make a mask of {steps}, or set num_inference_steps to match"

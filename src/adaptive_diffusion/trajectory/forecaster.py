@@ -13,6 +13,7 @@ from adaptive_diffusion.trajectory.history import History
 
 __all__ = ["Forecaster"]
 
+_QUIET = 2  # steps without noise until none is expected: a loop's last one may draw none
 _MOSTLY_NOISE = 0.5  # above this share of noise a sample is not yet pulled to one picture
 
 
@@ -33,6 +34,7 @@ class Forecaster:
         self._history: History | None = None
         self._agreement = Agreement(samples)
         self._noisy = False
+        self._quiet_steps = 0
 
     @property
     def nodes(self) -> int:
@@ -44,10 +46,24 @@ class Forecaster:
         """For each sample, whether an output of it has been computed in this sequence."""
         return [False] * self._samples if self._history is None else self._history.known
 
-    def expect_noise(self) -> None:
-        """The solver adds noise: forecast the velocity from now on."""
-        if self._policy.extrapolates and self._schedule.velocity is not None and not self._noisy:
-            self._noisy, self._history = True, None
+    def restart(self) -> None:
+        """Forgets all outputs, and how far lines through them held."""
+        self._history, self._agreement = None, Agreement(self._samples)
+
+    def hear_of_noise(self, drawn: bool) -> bool:
+        """Whether the solver has added noise in this step decides what is forecast from now on.
+
+        The velocity where it adds noise, the output where it has added none for two steps. Returns
+        whether that is a turn: then all is forgotten.
+        """
+        self._quiet_steps = 0 if drawn else self._quiet_steps + 1
+        noisy = drawn or (self._noisy and self._quiet_steps < _QUIET)
+        turned = noisy != self._noisy
+        if not self._policy.extrapolates or self._schedule.velocity is None or not turned:
+            return False
+        self._noisy = noisy
+        self.restart()
+        return True
 
     def forecast(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
         """What `step`'s output was expected to be, for every sample.
@@ -122,7 +138,7 @@ class Forecaster:
             return
         if self._history is None:
             self._history = History(self._samples)
-        value = self.value(step, output, sample)
+        value = self.value(step, output, sample).detach()
         self._history.remember(mask, value, self._schedule.coordinates[step])
 
     def _output_of(self, step: int, velocity: Tensor, output: Tensor, sample: Tensor) -> Tensor:

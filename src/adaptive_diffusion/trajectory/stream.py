@@ -19,16 +19,28 @@ class Stream:
     Attributes:
         errors: relative error of the present step's forecast, one per sample; None if not measured.
         changes: mean absolute change of the sample in the present step; None if not measured.
+        turned: whether the solver began to add noise in the present step, or ended to.
     """
 
     def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
         self.forecaster = Forecaster(policy, schedule, samples)
         self.errors: Tensor | None = None
         self.changes: Tensor | None = None
+        self.turned = False
         self._policy = policy
         self._samples = samples
         self._tape = Tape()
         self._result: Tensor | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the solver's steps can be taken again, as far as that was tried."""
+        return self._tape.repeats
+
+    def restart(self) -> None:
+        """Forgets all outputs; skipped steps that wait for a better output keep theirs."""
+        self.forecaster.restart()
+        self._tape.forget()
 
     def fill(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
         """`output` with forecasts for the samples not in `mask`; for a loop with no solver here."""
@@ -54,13 +66,16 @@ class Stream:
         if start is not sample:
             filled = self.forecaster.follow(step, filled, start - sample)
         pending = [
-            self._policy.backfill and known and not computed
+            self._policy.backfill and self.repeats and known and not computed
             for known, computed in zip(self.forecaster.known, mask, strict=True)
         ]
-        result = self._tape.record(step, solver, filled, start, pending)
-        if solver.drew_noise:
-            self.forecaster.expect_noise()
-        self.forecaster.remember(step, mask, filled, start)
+        # what was computed is somebody else's, who may write into it: the next call, the solver
+        kept = filled.detach().clone() if any(mask) else filled
+        result = self._tape.record(step, solver, filled, start, pending, kept)
+        self.turned = self.forecaster.hear_of_noise(solver.drew_noise)
+        if self.turned:
+            self._tape.forget()
+        self.forecaster.remember(step, mask, kept, start)
         self.see(result)
         return result
 
@@ -78,9 +93,9 @@ class Stream:
         observes = self._policy.observes == "errors" and any(mask)
         if all(mask) and not observes:
             return output
-        forecast = self.forecaster.forecast(step, mask, output, sample)
+        forecast = self.forecaster.forecast(step, mask, output.detach(), sample.detach())
         if observes:
-            self.errors = self.forecaster.relative_error(output, forecast)
+            self.errors = self.forecaster.relative_error(output.detach(), forecast)
         return select_rows(mask, output, forecast)
 
     def _backfill(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from adaptive_diffusion.numerics.rows import select_rows
@@ -61,9 +62,18 @@ class _HandedOut:
 
 
 class Tape:
-    """The steps to be taken again, from the earliest forecast that still stands."""
+    """The steps to be taken again, from the earliest forecast that still stands.
+
+    A solver may have a memory that its state does not show, or noise of its own. So the first steps
+    to be taken again are taken as they were, for once; if they lead elsewhere, none ever is.
+
+    Attributes:
+        repeats: whether the same steps lead to the same sample, as far as that was tried.
+    """
 
     def __init__(self) -> None:
+        self.repeats = True
+        self._tried = False
         self._entries: list[_Entry] = []
         self._start: tuple[Any, Tensor] | None = None
         self._result: Tensor | None = None
@@ -84,18 +94,31 @@ class Tape:
             self._entries[-1].shift = sample - self._result
 
     def record(
-        self, index: int, step: SolverStep, output: Tensor, sample: Tensor, pending: list[bool]
+        self,
+        index: int,
+        step: SolverStep,
+        output: Tensor,
+        sample: Tensor,
+        pending: list[bool],
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """Takes a step and keeps it, if it or one before it holds a forecast."""
+        """Takes a step and keeps it, if it or one before it holds a forecast.
+
+        `kept` is the same as `output`, where that may be written into.
+        """
         if not self._entries:
             if not any(pending):
                 return step.run(output, sample)
-            self._start = (step.state(), sample.clone())
-        self._entries.append(_Entry(index, step, output, pending))
+            self._start = (step.state(), sample.detach().clone())
+        self._entries.append(_Entry(index, step, output if kept is None else kept, pending))
         result = step.run(output, sample)
-        self._result = result.clone()  # some pipelines write into what they are given
+        self._result = result.detach().clone()  # some pipelines write into what they are given
         self._handed_out = _HandedOut(result)
         return result
+
+    def forget(self) -> None:
+        """Nothing is taken again: the forecasts stand."""
+        self._entries, self._start, self._result = [], None, None
 
     def replay(
         self, sample: Tensor, known: list[bool], better: Callable[[int, Tensor, Tensor], Tensor]
@@ -108,10 +131,16 @@ class Tape:
             better: `better(index, output, sample)` is the better output of step `index`.
 
         Returns:
-            The corrected sample; the solver is left in the state that belongs to it.
+            The corrected sample; the solver is left in the state that belongs to it. If its steps
+            do not repeat, both are left as they are.
         """
         assert self._start is not None
         assert self._result is not None
+        if not self._tried:
+            self._tried, self.repeats = True, self._try()
+        if not self.repeats:
+            self.forget()
+            return sample
         state, current = self._start
         self._entries[0].step.restore(state)
         kept: list[_Entry] = []
@@ -132,3 +161,16 @@ class Tape:
         if not kept:
             self._start = self._result = None
         return corrected
+
+    def _try(self) -> bool:
+        """Takes all steps again as they were; whether they lead to the same sample."""
+        assert self._start is not None
+        assert self._result is not None
+        state, current = self._start
+        present = self._entries[0].step.state()
+        self._entries[0].step.restore(state)
+        for entry in self._entries:
+            result = entry.step.run(entry.output, current)
+            current = result if entry.shift is None else result + entry.shift
+        self._entries[0].step.restore(present)
+        return torch.equal(result, self._result)

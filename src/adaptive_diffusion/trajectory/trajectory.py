@@ -66,7 +66,8 @@ class Trajectory:
         self._is_open = True
         outside = self.step >= len(self._schedule)
         self._plan = [
-            outside or not trace.mask or self._policy.decide(trace) for trace in self.traces
+            outside or trace.step == trace.begun or self._policy.decide(trace)
+            for trace in self.traces
         ]
         return self._plan
 
@@ -74,6 +75,29 @@ class Trajectory:
         """Overrules the plan of the open step: the denoiser is called for every sample."""
         self._plan = [True] * len(self.traces)
         return self._plan
+
+    def restart(self) -> list[bool]:
+        """What the denoiser is asked has changed: nothing is drawn through outputs from before.
+
+        The open step is computed, and skipped steps before it keep their forecasts.
+        """
+        self._forget(self.step)
+        return self.compute_all()
+
+    def forget(self) -> None:
+        """The same, too late for the open step: it keeps its plan, and the next is computed."""
+        self._forget(self.step + 1)
+
+    def _forget(self, begun: int) -> None:
+        for stream in self._streams.values():
+            stream.restart()
+        for trace in self.traces:
+            trace.begun = begun
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the solvers' steps can be taken again, as far as that was tried."""
+        return all(stream.repeats for stream in self._streams.values())
 
     def cancel(self) -> None:
         """Takes back that a step was begun: it belongs to another loop."""
@@ -102,6 +126,7 @@ class Trajectory:
         errors = self._largest([stream.errors for stream in self._streams.values()])
         changes = self._largest([stream.changes for stream in self._streams.values()])
         nodes = min((stream.forecaster.nodes for stream in self._streams.values()), default=1)
+        turned = any(stream.turned for stream in self._streams.values())
         for trace, computed, error, change in zip(
             self.traces, self._plan, errors, changes, strict=True
         ):
@@ -109,6 +134,8 @@ class Trajectory:
             trace.errors.append(error if computed else math.nan)
             trace.changes.append(change)
             trace.nodes = nodes
+            if turned:  # what is known begins with this step, or where nothing is, with the next
+                trace.begun = trace.step - computed
 
     def _stream(self, key: Hashable) -> Stream:
         if key not in self._streams:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import adaptive_diffusion as ad
 from adaptive_diffusion import Policy, Trace
+from adaptive_diffusion.adapters.containers import map_tensors
 from adaptive_diffusion.adapters.diffusers.batch import (
     Layout,
     call_on_rows,
     layout_of,
-    map_tensors,
     rows_of,
 )
 

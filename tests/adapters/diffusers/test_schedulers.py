@@ -21,6 +21,7 @@ from tiny_pipelines import BETAS
 from torch import Tensor
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.adapters.diffusers.scheduler_step import SchedulerStep
 from adaptive_diffusion.trajectory.tape import Tape
 
@@ -68,6 +69,7 @@ class Solver:
             self.options["eta"] = eta
         first = torch.randn(SAMPLES, 4, 4, 4, generator=torch.Generator().manual_seed(99))
         self.start = first * float(getattr(self.scheduler, "init_noise_sigma", 1.0))
+        self.memory = Memory(self.scheduler, type(self.scheduler).step)
 
     def __len__(self) -> int:
         return len(self.scheduler.timesteps)
@@ -77,8 +79,8 @@ class Solver:
         t = self.scheduler.timesteps[i]
         if hasattr(self.scheduler, "scale_model_input"):
             self.scheduler.scale_model_input(sample, t)
-        args = (output, t, sample)
-        return SchedulerStep(self.scheduler, type(self.scheduler).step, args, dict(self.options))
+        take, args = type(self.scheduler).step, (output, t, sample)
+        return SchedulerStep(self.scheduler, take, self.memory, args, dict(self.options))
 
     def random_states(self) -> list[list[int]]:
         states = [generator.get_state() for generator in self.generators]
@@ -216,6 +218,7 @@ def test_one_generator_and_the_global_one_are_put_back_too() -> None:
         step = SchedulerStep(
             scheduler,
             type(scheduler).step,
+            Memory(scheduler, type(scheduler).step),
             (output(0), scheduler.timesteps[0], sample),
             {"return_dict": False, **options},
         )
@@ -271,7 +274,8 @@ def test_arguments_are_found_by_position_and_by_name() -> None:
         ((output(0),), {"timestep": t, "sample": output(1)}),
         ((), by_name),
     ):
-        step = SchedulerStep(scheduler, DDIMScheduler.step, args, kwargs)
+        memory = Memory(scheduler, DDIMScheduler.step)
+        step = SchedulerStep(scheduler, DDIMScheduler.step, memory, args, kwargs)
         assert torch.equal(step.output, output(0))
         assert torch.equal(step.sample, output(1))
         assert step.timestep == t

@@ -13,17 +13,25 @@ has been packed into tokens for the denoiser.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "call_on_rows", "input_of", "layout_of", "map_tensors", "rows_of", "shapes"]
+from adaptive_diffusion.adapters.containers import (
+    holds_only_tensors,
+    is_plain,
+    items,
+    map_items,
+    tensors,
+)
+
+__all__ = ["Layout", "call_on_rows", "input_of", "layout_of", "rows_of", "shapes", "takes"]
 
 # Tables of positions have a row per token, not per sample: never cut, however many rows they have.
 _POSITION_TABLES = ("freqs", "img_ids", "indices", "rope", "rotary", "txt_ids")  # in their names
@@ -46,13 +54,6 @@ class Layout:
     reason: str | None = None
 
 
-def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """`value` with `function` applied to every tensor in it; containers keep their types."""
-    if isinstance(value, Tensor):
-        return function(value)
-    return _map_items(functools.partial(map_tensors, function), value)
-
-
 def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     """The noisy sample among a denoiser's arguments: the first tensor, by position or by name.
 
@@ -64,31 +65,59 @@ def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
 
 def shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Size, ...]:
     """The shapes of all tensor arguments, which tell one branch of a step from another."""
-    return tuple(tensor.shape for tensor in _tensors((args, kwargs)))
+    return tuple(tensor.shape for tensor in tensors((args, kwargs)))
 
 
-def layout_of(calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]], sample: Tensor) -> Layout:
+def layout_of(
+    calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+    sample: Tensor,
+    outputs: Sequence[Any] = (),
+) -> Layout:
     """How the batch of these denoiser calls can be told apart into samples.
 
     Args:
         calls: positional and named arguments of the calls of one iteration.
         sample: what the scheduler steps after them: one row per sample, or per frame of a sample.
+        outputs: what the calls answered, in their order.
     """
     if len(sample) == 1:
         return Layout(1)
     inputs = [tensor for call in calls if (tensor := input_of(*call)) is not None]
     videos = [tensor for tensor in (*inputs, sample) if tensor.ndim == _VIDEO]
     reasons = []
-    for frames in (1, *dict.fromkeys(size for video in videos for size in video.shape[2:0:-1])):
+    sizes = (1, *dict.fromkeys(size for video in videos for size in video.shape[2:0:-1]))
+    for packed, frames in itertools.product((False, True), sizes):
         samples, rest = divmod(len(sample), frames if videos and sample.ndim < _VIDEO else 1)
         if rest:
             continue
-        found = (_mismatch(*call, sample, samples, frames) for call in calls)
+        found = [
+            *(_mismatch(*call, sample, samples, frames, packed) for call in calls),
+            *(
+                _output_mismatch(*call, output, frames)
+                for call, output in zip(calls, outputs, strict=False)
+            ),
+        ]
         reason = next((reason for reason in found if reason is not None), None)
         if reason is None:
             return Layout(samples, frames)
         reasons.append(reason)
     return Layout(1, reason=reasons[0])
+
+
+def takes(args: tuple[Any, ...], kwargs: dict[str, Any], sample: Tensor) -> bool:
+    """Whether a call's input is the sample, whole, packed, or with more beside it."""
+    given = input_of(args, kwargs)
+    if given is None:
+        return False
+    if given.ndim != sample.ndim:
+        videos = [each for each in (given, sample) if each.ndim == _VIDEO]
+        sizes = {size for each in videos for size in each.shape[1:3]}
+        pairs = (_as_pictures(given, sample, frames) for frames in (1, *sizes))
+        given, sample = next((p for p in pairs if p[0].ndim == p[1].ndim), (given, sample))
+    if given.ndim != sample.ndim:
+        return _is_packed(given, sample)
+    part = given[tuple(slice(size) for size in (len(given), *sample.shape[1:]))]
+    return part.shape[1:] == sample.shape[1:] and _are_scaled(part, sample)
 
 
 def rows_of(samples: list[bool], rows: int, each: int = 1) -> list[int]:
@@ -123,7 +152,7 @@ def call_on_rows(
     def gather(value: Any) -> Any:
         index = index_of(value)
         if index is None:
-            return _cut_cache(gather, value) if _is_cache(value) else _map_items(gather, value)
+            return map_items(gather, value)
         if isinstance(value, Tensor):
             return value.index_select(0, index.to(value.device))
         return [value[row] for row in index.tolist()]
@@ -135,8 +164,8 @@ def call_on_rows(
                 return part
             return whole.index_copy(0, index.to(whole.device), part.to(whole.dtype))
         if index is None:
-            parts = iter(_items(part))
-            return _map_items(lambda item: scatter(next(parts), item), whole)
+            parts = iter(items(part))
+            return map_items(lambda item: scatter(next(parts), item), whole)
         computed = dict(zip(index.tolist(), part, strict=True))
         return [computed.get(row, entry) for row, entry in enumerate(whole)]
 
@@ -152,8 +181,12 @@ def call_on_rows(
 
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | list[Tensor] | None:
     """The noisy samples as the denoiser takes them."""
-    candidates = [*args, kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()]
-    return next((value for value in candidates if _may_be_samples(value)), None)
+    named = [kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()]
+    found = [v for v in (*args, *named, *tensors((args, kwargs))) if _may_be_samples(v)]
+    # a time, or one for every row, may stand before the samples
+    return next(
+        (v for v in found if isinstance(v, list) or v.ndim > 1), found[0] if found else None
+    )
 
 
 def _may_be_samples(value: Any) -> bool:
@@ -171,16 +204,17 @@ def _row_list_test(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[A
     return lambda value: isinstance(value, list) and len(value) == len(given)
 
 
-def _is_cache(value: Any) -> bool:
-    """Whether it keeps keys and values of all rows; they are only read once they are kept."""
-    return "Cache" in type(value).__name__ and hasattr(value, "__dict__")
+def _may_keep(value: Any) -> bool:
+    """Whether it is more than data: an object that may keep what a call shows it.
 
-
-def _cut_cache(gather: Callable[[Any], Any], cache: Any) -> Any:
-    """A copy that keeps some rows only; the cache stays as it is."""
-    part = copy.copy(cache)
-    vars(part).update(gather(vars(cache)))
-    return part
+    The caches known are filled in the first step, which is computed for all rows.
+    """
+    data = isinstance(value, (Mapping, list, tuple, SimpleNamespace))
+    if is_plain(value) or dataclasses.is_dataclass(value) or hasattr(value, "__attrs_attrs__"):
+        return False
+    if data or "Cache" in type(value).__name__:
+        return any(map(_may_keep, items(value))) if data else False
+    return bool(tensors(value))
 
 
 def _rows(given: Tensor, frames: int) -> dict[int, int]:
@@ -190,16 +224,24 @@ def _rows(given: Tensor, frames: int) -> dict[int, int]:
 
 
 def _mismatch(
-    args: tuple[Any, ...], kwargs: dict[str, Any], sample: Tensor, samples: int, frames: int
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    sample: Tensor,
+    samples: int,
+    frames: int,
+    packed: bool,
 ) -> str | None:
-    """Why a call does not have this many samples with this many frames, or None if it does."""
+    """Why a call does not have this many samples with this many frames, or None if it does.
+
+    Whether samples may have been packed is asked last: the frames of one may be taken for that.
+    """
     given = input_of(args, kwargs)
     if given is None:
         return "the denoiser's input is laid out differently from the scheduler's sample"
     blocks = given
     if given.ndim != sample.ndim:
         blocks, sample = _as_pictures(given, sample, frames)
-    if blocks.ndim != sample.ndim and not _is_packed(blocks, sample):
+    if blocks.ndim != sample.ndim and not (packed and _is_packed(blocks, sample)):
         return "the denoiser's input is laid out differently from the scheduler's sample"
     if blocks.ndim == sample.ndim:
         if len(blocks) % len(sample) or any(
@@ -210,6 +252,10 @@ def _mismatch(
     blocks = blocks.unflatten(0, (-1, len(sample)))
     if not torch.equal(blocks, blocks[:1].expand_as(blocks)):
         return "the denoiser's input does not repeat the samples block by block"
+    for name, value in _named(args, kwargs):
+        if _may_keep(value):
+            kind = type(value).__name__
+            return f"the denoiser's argument {name!r} ({kind}) may keep what it is shown"
     rows = _rows(given, frames)
     for name, tensor in _named_tensors(args, kwargs):
         if name == _POSITIONS or _is_position_table(name) or not tensor.ndim or len(tensor) == 1:
@@ -220,6 +266,24 @@ def _mismatch(
         unknown = each is None and len(tensor) % samples == 0 and samples > 1
         if unknown or (len(tensor) != len(given) and _is_tiled(tensor, each or 1)):
             return f"the rows of the denoiser's argument {name!r} can't be matched to samples"
+    return None
+
+
+def _output_mismatch(
+    args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, frames: int
+) -> str | None:
+    """Why what a call answered has no row for every row of its input, or None if it has."""
+    given = input_of(args, kwargs)
+    assert given is not None
+    is_row_list = _row_list_test(args, kwargs)
+    if is_row_list(output) or any(map(is_row_list, items(output))):
+        return None
+    if not holds_only_tensors(output):
+        return f"the rows of the denoiser's answer ({type(output).__name__}) can't be told apart"
+    rows = _rows(given, frames)
+    found = [tensor for tensor in tensors(output) if tensor.ndim]
+    if not found or any(len(tensor) not in rows for tensor in found):
+        return "the denoiser's answer has not a row for every row of its input"
     return None
 
 
@@ -254,7 +318,7 @@ def _are_scaled(rows: Tensor, others: Tensor) -> bool:
 def _is_packed(rows: Tensor, samples: Tensor) -> bool:
     """Whether each sample's numbers are those of its row in another order, or some of them."""
     return len(rows) % len(samples) == 0 and all(
-        bool(torch.isin(sample.to(row.dtype), row).all())
+        bool(torch.isin(sample.to(row.dtype).cpu(), row.cpu()).all())
         for row, sample in zip(rows, samples, strict=False)
     )
 
@@ -272,40 +336,16 @@ def _is_position_table(name: str) -> bool:
     return any(part in name for part in _POSITION_TABLES)
 
 
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [*((str(position), value) for position, value in enumerate(args)), *kwargs.items()]
+
+
 def _named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Tensor]]:
     """All tensors in the arguments, but for those in lists with an entry per row."""
     is_row_list = _row_list_test(args, kwargs)
-    named = [*((str(position), value) for position, value in enumerate(args)), *kwargs.items()]
     return [
         (name, tensor)
-        for name, value in named
+        for name, value in _named(args, kwargs)
         if not is_row_list(value)
-        for tensor in _tensors(value)
+        for tensor in tensors(value)
     ]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors in a value, in the order in which `map_tensors` comes to them."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [tensor for item in _items(value) for tensor in _tensors(item)]
-
-
-def _items(value: Any) -> Iterable[Any]:
-    """What is in a container; nothing is in anything else."""
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _map_items(function: Callable[[Any], Any], value: Any) -> Any:
-    """A container with `function` applied to each of its `_items`; anything else as it is."""
-    if isinstance(value, dict):
-        mapped = {key: function(item) for key, item in value.items()}
-        container: Any = type(value)
-        return container(**mapped) if dataclasses.is_dataclass(value) else container(mapped)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(function, value))
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(function, value))
-    return value

@@ -1,9 +1,13 @@
-"""What in a pipeline is a denoiser and what a scheduler, and which pipelines can't be served."""
+"""What in a pipeline may be a denoiser and what is a scheduler; which pipelines can't be served.
+
+Which of several modules denoises is not settled here: a generation sees it in the loop.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,10 +15,12 @@ from torch import nn
 from adaptive_diffusion.errors import UnsupportedPipelineError
 
 __all__ = [
-    "brings_own_attention",
+    "candidates",
     "check_pipeline",
     "denoisers",
+    "is_patched",
     "is_side_network",
+    "is_usual_denoiser",
     "sampling_rate",
     "schedulers",
 ]
@@ -25,8 +31,8 @@ _DENOISERS = (
     "diffusers.models.controlnets.controlnet_xs.UNet",  # a UNet and its ControlNet in one
 )
 _SIDE_NETWORKS = ("diffusers.models.controlnets.",)
-_ENCODERS = ("transformers.",)
-_DENOISER_NAMES = ("unet", "image_unet", "transformer", "denoiser", "prior", "decoder")
+_OTHERS = ("transformers.", "diffusers.models.autoencoders.")  # encoders and decoders
+_PIPELINES = ("diffusers.", "diffusers_modules.")
 
 # What these pipelines do in their loop is more than calling a denoiser on a continuous sample.
 _UNSUPPORTED = {
@@ -51,11 +57,11 @@ _UNSUPPORTED = {
 def check_pipeline(pipeline: Any) -> None:
     """Raises `UnsupportedPipelineError`, with the reason, unless the pipeline can be served."""
     name = type(pipeline).__name__
-    for part, reason in _UNSUPPORTED.items():
-        if part in name:
-            inner = ", ".join(f"pipe.{each}" for each in _pipelines_in(pipeline))
-            which = f" ({inner})" if inner else ""
-            raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}{which}")
+    reason = _reason_against(type(pipeline))
+    if reason is not None:
+        inner = ", ".join(f"pipe.{each}" for each in _pipelines_in(pipeline))
+        which = f" ({inner})" if inner else ""
+        raise UnsupportedPipelineError(f"{name} can't be accelerated: {reason}{which}")
     if not callable(pipeline) or not hasattr(pipeline, "components"):
         raise UnsupportedPipelineError(
             f"{name} is not a diffusers pipeline; for a sampling loop of your own, "
@@ -63,59 +69,129 @@ def check_pipeline(pipeline: Any) -> None:
         )
     if not schedulers(pipeline):
         raise UnsupportedPipelineError(
-            f"{name} has no scheduler whose step takes a model output and a sample"
+            f"{name} has no scheduler with a set_timesteps and a step(model_output, timestep, "
+            "sample): its loop can't be followed"
         )
-    if all(is_side_network(module) for module in denoisers(pipeline)):
+    if all(is_side_network(part) for part in candidates(pipeline)):
         raise UnsupportedPipelineError(f"{name} has no denoiser (a UNet or transformer module)")
+
+
+def _reason_against(cls: type) -> str | None:
+    """Why the class can't be served: one of diffusers' that it is, inherits from or is a copy of."""
+    known = dir(sys.modules.get("diffusers"))
+    bases = [
+        base.__name__
+        for base in cls.__mro__
+        if base.__module__.startswith(_PIPELINES) or base.__name__ in known
+    ]
+    found = (reason for part, reason in _UNSUPPORTED.items() for base in bases if part in base)
+    return next(found, None)
 
 
 def _pipelines_in(pipeline: Any) -> list[str]:
     """The names under which a pipeline keeps others."""
-    return [
-        name
-        for name, part in vars(pipeline).items()
-        if callable(part) and hasattr(part, "components")
-    ]
+    return [name for name, part in vars(pipeline).items() if _is_pipeline(part)]
 
 
-def denoisers(pipeline: Any) -> list[nn.Module]:
-    """The modules whose calls are skipped: denoisers, and ControlNets beside them."""
-    return [
-        module
-        for name, module in _parts(pipeline)
-        if isinstance(module, nn.Module)
-        and (_is_one_of(module, _DENOISERS + _SIDE_NETWORKS) or name.startswith(_DENOISER_NAMES))
-        and not _is_one_of(module, _ENCODERS)
-    ]
+def _is_pipeline(part: Any) -> bool:
+    return callable(part) and hasattr(part, "components")
 
 
-def is_side_network(module: nn.Module) -> bool:
+def denoisers(pipeline: Any) -> list[Any]:
+    """The modules whose calls are skipped: denoisers, and ControlNets beside them.
+
+    Those of diffusers' classes; where there are none, all that may be one.
+    """
+    found = candidates(pipeline)
+    usual = [part for part in found if is_usual_denoiser(part) or is_side_network(part)]
+    return usual if any(map(is_usual_denoiser, usual)) else found
+
+
+def candidates(pipeline: Any) -> list[Any]:
+    """Everything that may be a denoiser or a ControlNet: modules, and engines in their place."""
+    return [part for _, part in _parts(pipeline) if _may_denoise(part)]
+
+
+def _may_denoise(part: Any) -> bool:
+    if isinstance(part, nn.Module):
+        return not _is_one_of(part, _OTHERS) or is_usual_denoiser(part)
+    return _is_engine(part)
+
+
+def _is_engine(part: Any) -> bool:
+    """Whether it is an object of somebody's own that is called, as an engine for a denoiser is."""
+    own = not type(part).__module__.startswith(("diffusers", "transformers", "torch", "builtins"))
+    is_function = inspect.isroutine(part) or isinstance(part, type)
+    return own and callable(part) and not (is_function or _is_pipeline(part) or _is_scheduler(part))
+
+
+def is_usual_denoiser(module: Any) -> bool:
+    """Whether its class is one of diffusers' denoisers."""
+    return _is_one_of(module, _DENOISERS)
+
+
+def is_side_network(module: Any) -> bool:
     """Whether the module only prepares something for a denoiser, as a ControlNet does."""
-    return _is_one_of(module, _SIDE_NETWORKS) and not _is_one_of(module, _DENOISERS)
+    return _is_one_of(module, _SIDE_NETWORKS) and not is_usual_denoiser(module)
 
 
-def brings_own_attention(module: nn.Module) -> bool:
-    """Whether some of the module's attention is computed by other code than diffusers' models."""
+def is_patched(module: Any) -> bool:
+    """Whether parts of the module run other code than their classes'.
+
+    Such code may look across rows, or know how many there are: attention processors that are none
+    of diffusers' models', a `forward` that stands in an instance, hooks.
+    """
     processors = getattr(module, "attn_processors", {}).values()
-    return not all(type(each).__module__.startswith("diffusers.models") for each in processors)
+    if not all(type(each).__module__.startswith("diffusers.models") for each in processors):
+        return True
+    inner = getattr(module, "_orig_mod", module)
+    parts = inner.modules() if isinstance(inner, nn.Module) else ()
+    return any(_has_foreign_code(part) for part in parts if part is not inner)
 
 
-def schedulers(pipeline: Any) -> list[Any]:
-    """The pipeline's schedulers, under whatever names it keeps them."""
-    return [part for _, part in _parts(pipeline) if _is_scheduler(part)]
-
-
-def _is_scheduler(part: Any) -> bool:
-    step = getattr(part, "step", None)
-    return (
-        not isinstance(part, nn.Module)
-        and callable(step)
-        and callable(getattr(part, "set_timesteps", None))
-        and {"model_output", "sample"} <= {*inspect.signature(step).parameters}
+def _has_foreign_code(part: nn.Module) -> bool:
+    own = vars(part)
+    if "forward" in own and not {"_hf_hook", "_diffusers_hook"} & own.keys():
+        return True
+    hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
+    return not all(
+        getattr(hook, "__module__", "").startswith(("accelerate", "diffusers", "peft", "torch"))
+        for hook in hooks
     )
 
 
-def _is_one_of(module: nn.Module, names: tuple[str, ...]) -> bool:
+def schedulers(pipeline: Any) -> list[Any]:
+    """The pipeline's schedulers, under whatever names it keeps them; what a proxy stands for."""
+    found = [_scheduler_in(part) for _, part in _parts(pipeline) if _is_scheduler(part)]
+    return list({id(each): each for each in found}.values())
+
+
+def _scheduler_in(part: Any) -> Any:
+    """The scheduler itself, or the one that a proxy passes its calls on to."""
+    owner = getattr(part.step, "__self__", part)
+    if owner is not part and _is_scheduler(owner):
+        return owner
+    if _takes_anything(part.step):
+        inner = [value for value in vars(part).values() if _is_scheduler(value)]
+        return _scheduler_in(inner[0]) if inner else part
+    return part
+
+
+def _is_scheduler(part: Any) -> bool:
+    if isinstance(part, (nn.Module, type)) or not callable(getattr(part, "step", None)):
+        return False
+    names = {*inspect.signature(part.step).parameters}
+    steps = {"model_output", "sample"} <= names or _takes_anything(part.step)
+    return steps and callable(getattr(part, "set_timesteps", None))
+
+
+def _takes_anything(step: Any) -> bool:
+    """Whether it is a function that passes on whatever it is given."""
+    kinds = {parameter.kind for parameter in inspect.signature(step).parameters.values()}
+    return {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
+
+
+def _is_one_of(module: Any, names: tuple[str, ...]) -> bool:
     """Whether the full name of the module's class, or of one that it inherits, begins so."""
     inner = getattr(module, "_orig_mod", module)  # torch.compile's wrapper
     return any(
@@ -126,9 +202,17 @@ def _is_one_of(module: nn.Module, names: tuple[str, ...]) -> bool:
 def _parts(pipeline: Any) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     for name, part in [*pipeline.components.items(), *vars(pipeline).items()]:
-        if part is not None and id(part) not in seen:
-            seen.add(id(part))
-            yield name, part
+        for each in _unpacked(part):
+            if each is not None and id(each) not in seen:
+                seen.add(id(each))
+                yield name, each
+
+
+def _unpacked(part: Any) -> list[Any]:
+    """What is in a list or dict of modules; anything else as it is."""
+    if isinstance(part, (list, tuple, nn.ModuleList)):
+        return list(part)
+    return list(part.values()) if isinstance(part, (Mapping, nn.ModuleDict)) else [part]
 
 
 def sampling_rate(pipeline: Any) -> int | None:

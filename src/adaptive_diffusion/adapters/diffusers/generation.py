@@ -8,134 +8,300 @@ a step of samples of another shape.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adaptive_diffusion.adapters.diffusers.batch import (
-    Layout,
-    call_on_rows,
-    layout_of,
-    map_tensors,
-    shapes,
-)
-from adaptive_diffusion.adapters.diffusers.components import (
-    brings_own_attention,
-    is_side_network,
-)
+from adaptive_diffusion.adapters.changes import Attributes
+from adaptive_diffusion.adapters.containers import map_tensors, tensors
+from adaptive_diffusion.adapters.diffusers.batch import Layout, call_on_rows, layout_of
+from adaptive_diffusion.adapters.diffusers.components import is_patched
+from adaptive_diffusion.adapters.diffusers.loop import Branch, Call, Loop
+from adaptive_diffusion.adapters.diffusers.memory import Memory
+from adaptive_diffusion.adapters.diffusers.roles import Roles
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     SchedulerStep,
     noise_schedule,
+    number_of,
     position_of,
 )
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report, Trajectory
 
-__all__ = ["Generation", "StepCallback"]
+__all__ = ["Generation", "LoopCheck", "StepCallback"]
 
 StepCallback = Callable[[list[list[bool]]], None]
-
-
-@dataclass
-class _Loop:
-    """One sampling loop of the generation: its trajectory and what its iterations have seen."""
-
-    branches: dict[Any, Any] = field(default_factory=dict)  # the last outputs, by branch
-    calls: Counter[int] = field(default_factory=Counter)  # this iteration's, by module
-    steps: Counter[int] = field(default_factory=Counter)  # this iteration's, by scheduler
-    inputs: dict[Any, Any] = field(default_factory=dict)  # this iteration's, of branches not seen
-    shape: torch.Size | None = None  # of the sample that the scheduler steps
-    plan: list[bool] | None = None  # unknown until the first step has shown the samples
-    layout: Layout = field(default_factory=lambda: Layout(1))  # which rows are whose
-    spared: bool = False  # this iteration: whether a denoiser call was, at least in part
-    trajectory: Trajectory | None = None
-
-    def begin_iteration(self) -> None:
-        assert self.trajectory is not None
-        self.trajectory.close()
-        self.calls.clear()
-        self.steps.clear()
-        self.inputs.clear()
-        self.spared = False
-        self.plan = self.trajectory.open()
+LoopCheck = Callable[[int], str]
 
 
 class Generation:
-    """Leads one pipeline call's denoiser calls and scheduler steps through trajectories."""
+    """Leads one pipeline call's denoiser calls and scheduler steps through trajectories.
+
+    Args:
+        pipeline: whose call it is.
+        policy: decides which steps are computed.
+        candidates: all parts of the pipeline that may denoise, and its ControlNets.
+        on_step: told of every step.
+        check_loop: given a loop's number of steps as it begins; what to note of it, or nothing.
+    """
 
     def __init__(
-        self, policy: Policy, modules: list[nn.Module], on_step: StepCallback | None
+        self,
+        pipeline: Any,
+        policy: Policy,
+        candidates: Iterable[Any],
+        on_step: StepCallback | None = None,
+        check_loop: LoopCheck = lambda steps: "",
     ) -> None:
+        self._pipeline = pipeline
         self._policy = policy
-        self._side_networks = {id(module) for module in modules if is_side_network(module)}
+        self._roles = Roles(candidates)
         self._on_step = on_step
+        self._check_loop = check_loop
         self._notes: list[str] = []
         self._mask: list[list[bool]] = []
         self._longest_loop = 0
-        self._loop: _Loop | None = None
+        self._loop: Loop | None = None
         self._refused = False
+        self._unseen_steps = 0
+        self._calls_elsewhere = 0
         self._first_call: float | None = None
         self._last_step = 0.0
 
-    def call_denoiser(
-        self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    # Denoiser calls -----------------------------------------------------------------------------
+
+    def call_denoiser(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The denoiser's output: computed, computed for some samples, or the last one again."""
-        if self._refused:
-            return call(*args, **kwargs)
+        if self._refused or self._roles.is_bystander(module):
+            return run(*args, **kwargs)
+        call = Call(module, run, args, kwargs)
+        if self._first_call is None:
+            self._first_call = time.perf_counter()
+        if not self._roles.is_known(module):
+            return self._call_unknown(call)
         loop = self._iteration()
-        key = (id(module), loop.calls[id(module)], shapes(args, kwargs))
-        loop.calls[id(module)] += 1
-        if key not in loop.branches:
-            loop.inputs[key] = module, args, kwargs
-        side = id(module) in self._side_networks
-        if loop.plan is None or all(loop.plan):
-            output = call(*args, **kwargs)
-        elif key not in loop.branches:
-            output = call(*args, **kwargs)
-            self._accept_unplanned(loop)
-        else:
-            output = loop.branches[key]
-            loop.spared = loop.spared or not side
-            if any(loop.plan):
-                frames = loop.layout.frames
-                output = call_on_rows(call, args, kwargs, loop.plan, frames, output)
-        loop.branches[key] = map_tensors(_blank if side else _copy, output)
+        branch = loop.ask(call)
+        if _records_gradients(call):
+            self._note("steps in grad mode were computed: gradients may pass through the denoiser")
+            loop.restart()
+        if loop.is_computed:
+            return self._compute(call, branch)
+        call.answer = self._stand_in(loop, call, branch)
+        loop.spared.append(call)
+        return call.answer
+
+    def _call_unknown(self, call: Call) -> Any:
+        """A module is computed in the iteration in which it is found out whether it denoises."""
+        if self._loop is None:
+            self._loop = Loop()
+        if not self._loop.is_computed and not self._loop.steps:
+            self._loop.restart()
+        output = self._run(call)
+        call.answer = map_tensors(_copy, output)
+        self._loop.unknown.append(call)
+        self._roles.flow.mark(output, id(call.module))
         return output
+
+    def _compute(self, call: Call, branch: Branch) -> Any:
+        output = self._run(call)
+        branch.output = map_tensors(self._kept(call), output)
+        return output
+
+    def _kept(self, call: Call) -> Callable[[Tensor], Tensor]:
+        """Of a ControlNet's outputs only the shapes are kept: where all skip, nobody reads them."""
+        return _blank if self._roles.is_side_network(call.module) else _copy
+
+    def _run(self, call: Call) -> Any:
+        with self._roles.flow.paused():
+            return call.compute()
+
+    def _stand_in(self, loop: Loop, call: Call, branch: Branch) -> Any:
+        """The last output, with the samples computed that are to be."""
+        assert loop.plan is not None
+        if not any(loop.plan):
+            is_side_network = self._roles.is_side_network(call.module)
+            return map_tensors(torch.empty_like if is_side_network else _copy, branch.output)
+        output = call_on_rows(
+            call.run, call.args, call.kwargs, loop.plan, loop.layout.frames, branch.output
+        )
+        branch.output = map_tensors(self._kept(call), output)
+        return output
+
+    # Scheduler steps ----------------------------------------------------------------------------
 
     def step(self, scheduler: Any, step: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The scheduler's step, with the skipped samples' outputs forecast."""
+        if self._refused:
+            return step(scheduler, *args, **kwargs)
+        if self._loop is None:
+            self._unseen_steps += 1
+            return step(scheduler, *args, **kwargs)
         loop = self._loop
-        solver = SchedulerStep(scheduler, step, args, kwargs)
-        if not solver.moves_a_sample:
-            name = type(scheduler).__name__
-            self._refuse(f"the step of {name} takes no model output for each row of a sample")
-        if loop is None or not loop.calls or self._refused:
+        if id(scheduler) not in loop.memories:
+            loop.memories[id(scheduler)] = Memory(scheduler, step)
+        solver = SchedulerStep(scheduler, step, loop.memories[id(scheduler)], args, kwargs)
+        reason = self._reason_against(scheduler, solver)
+        if reason is not None:
+            self._refuse(reason)
+            return step(scheduler, *args, **kwargs)
+        loop = self._settle(loop, solver)
+        if loop.trajectory is None and not loop.asked:
+            self._unseen_steps += 1
             return step(scheduler, *args, **kwargs)
         if not loop.steps:
             loop = self._loop_of(loop, solver.sample)
         if loop.trajectory is None:
-            loop.trajectory = self._begin_trajectory(loop, scheduler, solver)
-        key = (id(scheduler), loop.steps[id(scheduler)])
-        loop.steps[id(scheduler)] += 1
-        loop.trajectory.advance(key, solver.output, solver.sample, solver)
-        if self._on_step is not None and loop.steps.total() == 1:
-            self._on_step(_side_by_side(self._mask, loop.trajectory.mask))
-        self._last_step = time.perf_counter()
+            loop.trajectory = self._begin_trajectory(loop, solver)
+        self._advance(loop, solver)
         returned, solver.returned = solver.returned, None
         return returned
 
     def set_timesteps(
         self, scheduler: Any, set_timesteps: Callable[..., Any], args: Any, kwargs: Any
-    ) -> None:
+    ) -> Any:
         """Begins a new loop, if one has been running."""
-        set_timesteps(scheduler, *args, **kwargs)
+        result = set_timesteps(scheduler, *args, **kwargs)
         if self._loop is not None and self._loop.trajectory is not None:
             self._end_loop()
+        return result
+
+    def hear_elsewhere(self) -> None:
+        """A module of this generation was called where it is not active."""
+        self._calls_elsewhere += 1
+
+    def _reason_against(self, scheduler: Any, solver: SchedulerStep) -> str | None:
+        """Why the scheduler's steps can't be followed, or None."""
+        name = type(scheduler).__name__
+        if not solver.moves_a_sample:
+            return f"the step of {name} takes no model output for each row of a sample"
+        if getattr(scheduler, "timesteps", None) is None:
+            return f"{name} has no timesteps, so that nothing is known of its loop"
+        return None
+
+    def _settle(self, loop: Loop, solver: SchedulerStep) -> Loop:
+        """Finds out who denoises, and whether all of this iteration was seen."""
+        unknown, loop.unknown = loop.unknown, []
+        found = self._roles.judge(unknown, solver.output, solver.sample) if unknown else []
+        if found and loop.steps:
+            loop.begin_iteration()
+        for call in found:
+            loop.ask(call).remember(call.answer)
+        if found:
+            loop.restart()
+        if loop.steps and not found and self._is_another_iteration(loop, solver):
+            self._note("some steps were computed whose denoiser calls were not seen")
+            loop.begin_iteration()
+            loop.restart()
+        return loop
+
+    def _is_another_iteration(self, loop: Loop, solver: SchedulerStep) -> bool:
+        """Whether a step with no denoiser call before it is no further stream of its iteration."""
+        if self._stream(loop, solver) in loop.streams:
+            return False
+        return number_of(loop.timestep) != number_of(solver.timestep)
+
+    def _advance(self, loop: Loop, solver: SchedulerStep) -> None:
+        assert loop.trajectory is not None
+        if not loop.steps:
+            self._heed_changes(loop, solver.output)
+        key = self._stream(loop, solver)
+        loop.streams.add(key)
+        loop.steps[id(solver.scheduler)] += 1
+        loop.timestep = solver.timestep
+        loop.trajectory.advance(key, solver.output, solver.sample, solver)
+        if self._on_step is not None and loop.steps.total() == 1:
+            self._on_step(_side_by_side(self._mask, loop.trajectory.mask))
+        loop.release()
+        self._last_step = time.perf_counter()
+
+    def _stream(self, loop: Loop, solver: SchedulerStep) -> tuple[int, int]:
+        """Which of an iteration's steps comes next: a scheduler, and the number of its step."""
+        return id(solver.scheduler), loop.steps[id(solver.scheduler)]
+
+    def _heed_changes(self, loop: Loop, output: Tensor) -> None:
+        """What shows of a change only when all calls of the iteration have been made."""
+        assert loop.attributes is not None
+        loop.attributes.note()
+        if loop.branches.keys() - loop.asked.keys():  # one is missing
+            loop.turn(output)
+        elif loop.is_computed and loop.has_changed_meanwhile():
+            loop.restart()
+
+    # Loops --------------------------------------------------------------------------------------
+
+    def _iteration(self) -> Loop:
+        if self._loop is None:
+            self._loop = Loop()
+        if self._loop.steps:
+            self._loop.begin_iteration()
+        return self._loop
+
+    def _loop_of(self, loop: Loop, sample: Tensor) -> Loop:
+        """The loop that the iteration belongs to: a new one, if the sample has another shape."""
+        if loop.trajectory is not None and loop.shape != sample.shape:
+            loop.trajectory.cancel()
+            self._end_loop()
+            self._loop = loop = loop.begun_anew()
+        loop.shape = sample.shape
+        return loop
+
+    def _begin_trajectory(self, loop: Loop, solver: SchedulerStep) -> Trajectory:
+        schedule = noise_schedule(solver.scheduler)
+        schedule = schedule.tail(position_of(solver.timestep, solver.scheduler))
+        self._note(self._check_loop(len(schedule)))
+        modules = {id(call.module): call.module for call in loop.calls_asked}
+        loop.attributes = Attributes([self._pipeline, *modules.values()])
+        loop.layout = self._layout(loop, solver.sample)
+        trajectory = Trajectory(self._policy, schedule, loop.layout.samples)
+        trajectory.open()
+        return trajectory
+
+    def _layout(self, loop: Loop, sample: Tensor) -> Layout:
+        calls = loop.calls_asked
+        outputs = [branch.output for branch in loop.branches.values()]
+        layout = layout_of([(call.args, call.kwargs) for call in calls], sample, outputs)
+        if layout.samples > 1 and any(is_patched(call.module) for call in calls):
+            reason = (
+                "the denoiser has attention of its own, or other code in place of its classes', "
+                "which may look across samples"
+            )
+            layout = Layout(1, reason=reason)
+        if layout.reason is not None:
+            self._note(f"the batch is decided as a whole: {layout.reason}")
+        return layout
+
+    def _end_loop(self) -> None:
+        loop, self._loop = self._loop, None
+        self._roles.begin_loop()
+        if loop is None or loop.trajectory is None:
+            return
+        self._longest_loop = max(self._longest_loop, len(loop.trajectory.mask[0]))
+        self._mask = _side_by_side(self._mask, loop.trajectory.mask)
+        if not loop.trajectory.repeats:
+            self._note(
+                "skipped steps keep their forecasts: the scheduler's steps can't be taken again, "
+                "since they did not repeat"
+            )
+
+    # The report ---------------------------------------------------------------------------------
+
+    def adopt(self, report: Report) -> None:
+        """Takes in what a call of the same pipeline, made within this one, has done.
+
+        One in the middle of a loop (a preview) is no part of this one.
+        """
+        if self._loop is None or self._loop.trajectory is None:
+            self._mask = _side_by_side(self._mask, report.mask)
+            for note in report.notes:
+                self._note(note)
+            self._first_call = self._first_call or time.perf_counter() - report.seconds
+            self._last_step = time.perf_counter()
+
+    def close(self) -> None:
+        """Ends what may still be going on, also after an error."""
+        self._roles.flow.end()
 
     def finish(self) -> Report:
         """Ends the generation and says what it did."""
@@ -145,71 +311,41 @@ class Generation:
                 f"nothing was skipped: the policy computes all of {self._longest_loop} steps, "
                 f"and can skip some of {self._policy.fewest_steps} or more"
             )
+        if not self._mask and not self._refused:
+            self._note(f"nothing was skipped: {self._what_was_not_seen()}")
         seconds = self._last_step - (self._first_call or self._last_step)
         return Report(self._policy, self._mask, seconds, self._notes)
 
-    def _iteration(self) -> _Loop:
-        if self._first_call is None:
-            self._first_call = time.perf_counter()
-        if self._loop is None:
-            self._loop = _Loop()
-        if self._loop.steps:
-            self._loop.begin_iteration()
-        return self._loop
-
-    def _loop_of(self, loop: _Loop, sample: Tensor) -> _Loop:
-        """The loop that the iteration belongs to: a new one, if the sample has another shape."""
-        if loop.trajectory is not None and loop.shape != sample.shape:
-            loop.trajectory.cancel()
-            self._end_loop()
-            branches = {key: loop.branches[key] for key in loop.inputs}
-            self._loop = loop = _Loop(branches, loop.calls, inputs=loop.inputs)
-        loop.shape = sample.shape
-        return loop
-
-    def _begin_trajectory(self, loop: _Loop, scheduler: Any, solver: SchedulerStep) -> Trajectory:
-        schedule = noise_schedule(scheduler).tail(position_of(solver.timestep, scheduler))
-        loop.layout = self._layout(loop, solver.sample)
-        loop.inputs.clear()
-        trajectory = Trajectory(self._policy, schedule, loop.layout.samples)
-        trajectory.open()
-        return trajectory
-
-    def _layout(self, loop: _Loop, sample: Tensor) -> Layout:
-        calls = [(args, kwargs) for _, args, kwargs in loop.inputs.values()]
-        layout = layout_of(calls, sample)
-        modules = [module for module, _, _ in loop.inputs.values()]
-        if layout.samples > 1 and any(map(brings_own_attention, modules)):
-            reason = "the denoiser has attention of its own, which may look across samples"
-            layout = Layout(1, reason=reason)
-        if layout.reason is not None:
-            self._note(f"the batch is decided as a whole: {layout.reason}")
-        return layout
+    def _what_was_not_seen(self) -> str:
+        if not self._unseen_steps:
+            return "no step of one of the pipeline's schedulers was seen"
+        seen = f"{self._unseen_steps} steps were seen, but no call of a denoiser before them"
+        if self._calls_elsewhere:
+            return (
+                f"{seen}; it was called in another thread or context: "
+                "call it in the one that calls the pipeline"
+            )
+        return (
+            f"{seen}; a denoiser is seen where it is called as pipe.unet(...), not by its forward "
+            "or through an object that hides it"
+        )
 
     def _note(self, note: str) -> None:
-        if note not in self._notes:
+        if note and note not in self._notes:
             self._notes.append(note)
 
     def _refuse(self, reason: str) -> None:
-        if not self._refused:
-            self._notes.append(f"nothing was skipped: {reason}")
+        self._note(f"nothing was skipped: {reason}")
         self._refused, self._loop = True, None
 
-    def _accept_unplanned(self, loop: _Loop) -> None:
-        """A branch without history was computed, though the plan was to skip.
 
-        If it is the iteration's first, the step counts as computed. If others have been spared
-        before it, their forecast stands.
-        """
-        assert loop.trajectory is not None
-        if not loop.spared:
-            loop.plan = loop.trajectory.compute_all()
-
-    def _end_loop(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None and loop.trajectory is not None:
-            self._longest_loop = max(self._longest_loop, len(loop.trajectory.mask[0]))
-            self._mask = _side_by_side(self._mask, loop.trajectory.mask)
+def _records_gradients(call: Call) -> bool:
+    """Whether gradients may pass through the call."""
+    if not torch.is_grad_enabled():
+        return False
+    module = call.module
+    weights = module.parameters() if isinstance(module, nn.Module) else ()
+    return any(each.requires_grad for each in (*tensors((call.args, call.kwargs)), *weights))
 
 
 def _copy(tensor: Tensor) -> Tensor:
@@ -223,7 +359,7 @@ def _blank(tensor: Tensor) -> Tensor:
 
 def _side_by_side(before: list[list[bool]], after: list[list[bool]]) -> list[list[bool]]:
     """Joins the masks of two loops; one decided as a whole counts for every sample."""
-    if not before:
-        return after
+    if not before or not after:
+        return before or after
     samples = max(len(before), len(after))
     return [before[i % len(before)] + after[i % len(after)] for i in range(samples)]

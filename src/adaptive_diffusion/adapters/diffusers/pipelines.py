@@ -1,21 +1,34 @@
 """Switching the acceleration of a pipeline on and off.
 
 An enabled pipeline has a same-named subclass of its class, whose call makes a generation. Nothing
-else of it is changed while it rests; `disable` gives it its class back.
+else of it is changed while it rests; `disable` gives it its class back. A copy of it, or what comes
+out of a pickle, is a plain pipeline.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import types
 import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from adaptive_diffusion.adapters.diffusers.components import check_pipeline, denoisers, schedulers
+from adaptive_diffusion.adapters.diffusers.components import (
+    candidates,
+    check_pipeline,
+    schedulers,
+)
 from adaptive_diffusion.adapters.diffusers.generation import Generation, StepCallback
-from adaptive_diffusion.adapters.diffusers.interception import intercept, same_named_subclass
+from adaptive_diffusion.adapters.diffusers.interception import (
+    intercept,
+    same_named_subclass,
+    untouched,
+)
 from adaptive_diffusion.errors import NoReportError, StepsError
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report
@@ -31,6 +44,7 @@ __all__ = [
 ]
 
 _STEPS = "num_inference_steps"
+_OTHER_WAYS = ("timesteps", "sigmas")  # to say how many steps there are
 _FAR = 1.5
 
 
@@ -42,7 +56,7 @@ class Setting:
         policy: decides when the denoiser is called.
         on_step: told of every step.
         calibrated_steps: the fewest and the most steps that the policy was calibrated on, if it
-            was: a call far from them warns.
+            was: a loop far from them warns.
     """
 
     policy: Policy
@@ -51,8 +65,8 @@ class Setting:
 
 
 _settings: WeakKeyDictionary[Any, Setting] = WeakKeyDictionary()
-_classes: set[type] = set()  # those that enabled pipelines have
 _reports: WeakKeyDictionary[Any, Report] = WeakKeyDictionary()
+_running: ContextVar[tuple[tuple[int, Generation], ...]] = ContextVar("running", default=())
 
 
 def enable(pipeline: Any, setting: Setting) -> None:
@@ -62,22 +76,21 @@ def enable(pipeline: Any, setting: Setting) -> None:
         UnsupportedPipelineError: if the pipeline can't be served; it is then left as it was.
     """
     check_pipeline(pipeline)
-    cls: Any = type(pipeline)
-    if cls not in _classes:  # a copy of an enabled pipeline has the class, but no setting
-        pipeline.__class__ = _accelerated(cls)
+    if not _is_accelerated(pipeline):
+        pipeline.__class__ = _accelerated(type(pipeline))
     _settings[pipeline] = setting
 
 
 def disable(pipeline: Any) -> None:
     """Makes the pipeline exactly what it was; does nothing if it is not enabled."""
-    if type(pipeline) in _classes:
+    if _is_accelerated(pipeline):
         _settings.pop(pipeline, None)
         pipeline.__class__ = type(pipeline).__bases__[0]
 
 
 def setting_of(pipeline: Any) -> Setting | None:
     """The setting that the pipeline follows, or None if it is not enabled."""
-    return _settings.get(pipeline) if type(pipeline) in _classes else None
+    return _settings.get(pipeline) if _is_accelerated(pipeline) else None
 
 
 def report(pipeline: Any) -> Report:
@@ -96,14 +109,28 @@ def report(pipeline: Any) -> Report:
 
 
 def asked_steps(pipeline_class: Any, *args: Any, **kwargs: Any) -> Any:
-    """How many steps a call with these arguments asks for, None if that is not told."""
-    bound = inspect.signature(pipeline_class.__call__).bind_partial(None, *args, **kwargs)
+    """How many steps a call with these arguments asks for, None if that is not told.
+
+    A loop may have another number: where timesteps are given, or one starts in the middle.
+    """
+    given = _bound(pipeline_class, args, kwargs)
+    if any(given.get(name) is not None for name in _OTHER_WAYS):
+        return None
+    return given.get(_STEPS)
+
+
+def _bound(pipeline_class: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """All arguments of a call by name, as far as its signature tells them."""
+    try:
+        bound = inspect.signature(pipeline_class.__call__).bind_partial(None, *args, **kwargs)
+    except TypeError:  # a wrapper that takes more than the signature says
+        return dict(kwargs)
     bound.apply_defaults()
-    return {**bound.arguments, **kwargs}.get(_STEPS)
+    return {**bound.arguments, **kwargs}
 
 
 def far_in_steps(asked: int, calibrated: tuple[int, int]) -> str:
-    """What to say of a call whose number of steps is far from the calibrated; empty if it isn't."""
+    """What to say of a loop whose number of steps is far from the calibrated; empty if it isn't."""
     fewest, most = calibrated
     if fewest / _FAR <= asked <= most * _FAR:
         return ""
@@ -116,25 +143,128 @@ def forget_report(pipeline: Any) -> None:
     _reports.pop(pipeline, None)
 
 
-@functools.cache
+def _is_accelerated(pipeline: Any) -> bool:
+    return "_is_accelerated" in vars(type(pipeline))
+
+
 def _accelerated(cls: Any) -> Any:
     def call_through(self: Any, *args: Any, **kwargs: Any) -> Any:
         setting = _settings.get(self)
-        if setting is None:  # a copy of an enabled pipeline
+        if setting is None:  # made by somebody from the class of an enabled pipeline
             return cls.__call__(self, *args, **kwargs)
-        steps = asked_steps(cls, *args, **kwargs)
-        if steps == 0:
+        if asked_steps(cls, *args, **kwargs) == 0:
             raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
-        calibrated = setting.calibrated_steps
-        if calibrated and isinstance(steps, int) and (line := far_in_steps(steps, calibrated)):
-            warnings.warn(line, stacklevel=2)
-        modules = denoisers(self)
-        generation = Generation(setting.policy, modules, setting.on_step)
-        with intercept(generation, modules, schedulers(self)):
+        run = _Run(self, setting)
+        with _callbacks_apart(kwargs) as kwargs, run.active():
             result = cls.__call__(self, *args, **kwargs)
-        _reports[self] = generation.finish()
+        if isinstance(result, types.GeneratorType):
+            return run.through(result)
+        if inspect.iscoroutine(result):
+            return run.awaited(result)
+        run.finish()
         return result
 
     subclass = same_named_subclass(cls, call_through)
-    _classes.add(subclass)
+    subclass._is_accelerated = True
     return subclass
+
+
+class _Run:
+    """One call of an enabled pipeline, whose loop may go on after the call has returned."""
+
+    def __init__(self, pipeline: Any, setting: Setting) -> None:
+        self._pipeline = pipeline
+        self._modules = candidates(pipeline)
+        self._generation = Generation(
+            pipeline,
+            setting.policy,
+            self._modules,
+            setting.on_step,
+            functools.partial(_check_loop, setting.calibrated_steps),
+        )
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The time in which the pipeline's own code runs."""
+        outer = _running.get()
+        token = _running.set((*outer, (id(self._pipeline), self._generation)))
+        try:
+            with intercept(self._generation, self._modules, schedulers(self._pipeline)):
+                yield
+        finally:
+            _running.reset(token)
+            self._generation.close()
+
+    def through(self, results: Generator[Any, Any, Any]) -> Iterator[Any]:
+        """What the pipeline yields, one by one."""
+        try:
+            while True:
+                with self.active():
+                    result = next(results, _END)
+                if result is _END:
+                    break
+                yield result
+        finally:
+            results.close()
+            self.finish()
+
+    async def awaited(self, result: Any) -> Any:
+        """What the pipeline returns in the end."""
+        with self.active():
+            value = await result
+        self.finish()
+        return value
+
+    def finish(self) -> None:
+        """Files the report. The result has been made, and nothing here may lose it."""
+        report = self._generation.finish()
+        _reports[self._pipeline] = report
+        same = [each for key, each in _running.get() if key == id(self._pipeline)]
+        if same:
+            same[-1].adopt(report)
+        if not report.steps:
+            warnings.warn("; ".join(report.notes), stacklevel=4)
+
+
+_END: Any = object()
+
+
+def _check_loop(calibrated: tuple[int, int] | None, steps: int) -> str:
+    line = far_in_steps(steps, calibrated) if calibrated else ""
+    if line:
+        warnings.warn(line, stacklevel=2)
+    return line
+
+
+@contextmanager
+def _callbacks_apart(kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The arguments with callbacks that ask the denoiser questions of their own, if they ask."""
+    changed = dict(kwargs)
+    with ExitStack() as stack:
+        for name, value in kwargs.items():
+            if "callback" not in name or not callable(value):
+                continue
+            if inspect.isroutine(value) or isinstance(value, functools.partial):
+                changed[name] = functools.update_wrapper(untouched(value), value)
+            else:  # an object that the pipeline may know by its class
+                stack.enter_context(_called_apart(value))
+        yield changed
+
+
+@contextmanager
+def _called_apart(value: Any) -> Iterator[None]:
+    cls = type(value)
+    call: Callable[..., Any] = untouched(cls.__call__)
+
+    def call_through(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(self, *args, **kwargs)
+
+    try:
+        value.__class__ = same_named_subclass(cls, call_through)
+    except TypeError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        value.__class__ = cls

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adaptive_diffusion.adapters.diffusers.memory import Memory, Snapshot, version_of
+from adaptive_diffusion.adapters.diffusers.randomness import (
+    Source,
+    default_source,
+    is_source,
+    source_of,
+    standing_at,
+)
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS, NoiseSchedule
 
-__all__ = ["SchedulerStep", "noise_schedule", "position_of"]
+__all__ = ["SchedulerStep", "noise_schedule", "number_of", "position_of", "sample_of"]
 
 
 def noise_schedule(scheduler: Any) -> NoiseSchedule:
@@ -20,19 +27,40 @@ def noise_schedule(scheduler: Any) -> NoiseSchedule:
 
     A scheduler that shows no noise levels gets a uniform schedule.
     """
-    steps = len(scheduler.timesteps)
-    prediction = scheduler.config.get("prediction_type", "flow_prediction")
-    levels = _levels(scheduler, steps, prediction)
-    preconditioned = "sigma_data" in scheduler.config  # its outputs are scaled by the level
+    timesteps = timesteps_of(scheduler)
+    prediction = setting_of(scheduler, "prediction_type", "flow_prediction")
+    levels = _levels(scheduler, timesteps, prediction)
+    preconditioned = setting_of(scheduler, "sigma_data") is not None  # scaled by the level
     if levels is None or prediction not in PREDICTIONS or preconditioned:
-        return NoiseSchedule.uniform(steps)
+        return NoiseSchedule.uniform(len(timesteps))
     return NoiseSchedule.from_levels(*levels, prediction)
 
 
-def _levels(scheduler: Any, steps: int, prediction: str) -> tuple[list[float], list[float]] | None:
-    sigmas = getattr(scheduler, "sigmas", None)
+def timesteps_of(scheduler: Any) -> Tensor:
+    """The scheduler's timesteps on the CPU; they may be a list."""
+    return torch.as_tensor(scheduler.timesteps).cpu().flatten()
+
+
+def number_of(timestep: Tensor | float) -> float:
+    """A timestep as a number: the first one, where every row has its own."""
+    return float(torch.as_tensor(timestep).flatten()[0])
+
+
+def setting_of(scheduler: Any, name: str, default: Any = None) -> Any:
+    """An entry of the scheduler's configuration, which may be a mapping, an object or missing."""
+    config = getattr(scheduler, "config", None)
+    if config is None:
+        return default if name != "prediction_type" else "unknown"
+    found = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+    return default if found is None else found
+
+
+def _levels(
+    scheduler: Any, timesteps: Tensor, prediction: str
+) -> tuple[list[float], list[float]] | None:
+    steps, sigmas = len(timesteps), getattr(scheduler, "sigmas", None)
     if isinstance(sigmas, Tensor) and len(sigmas) == steps + 1:
-        sigmas = sigmas.double().cpu()
+        sigmas = sigmas.cpu().double()  # in this order: some devices have no double precision
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # samples are variance preserving
             pairs = [scheduler._sigma_to_alpha_sigma_t(sigma) for sigma in sigmas]
             return [float(alpha) for alpha, _ in pairs], [float(sigma) for _, sigma in pairs]
@@ -40,7 +68,6 @@ def _levels(scheduler: Any, steps: int, prediction: str) -> tuple[list[float], l
             return (1 - sigmas).tolist(), sigmas.tolist()
         return [1.0] * (steps + 1), sigmas.tolist()
     cumulative = getattr(scheduler, "alphas_cumprod", None)
-    timesteps = scheduler.timesteps.cpu()
     if isinstance(cumulative, Tensor) and not timesteps.is_floating_point():
         final = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0)).reshape(1)
         cumulative = torch.cat([cumulative.cpu()[timesteps].double(), final.cpu().double()])
@@ -50,8 +77,7 @@ def _levels(scheduler: Any, steps: int, prediction: str) -> tuple[list[float], l
 
 def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     """Where `timestep` stands in the scheduler's timesteps; 0 if it is none of them."""
-    first = float(torch.as_tensor(timestep).flatten()[0])
-    matches = (scheduler.timesteps.cpu() == first).nonzero().flatten().tolist()
+    matches = (timesteps_of(scheduler) == number_of(timestep)).nonzero().flatten().tolist()
     # of two equal timesteps (second-order schedulers have them), the scheduler knows which is meant
     begin = getattr(scheduler, "begin_index", None)
     if begin is not None and begin in matches:
@@ -59,40 +85,34 @@ def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     return matches[0] if matches else 0
 
 
-@functools.cache
-def _parameters(step: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of `step`'s parameters after `self`."""
-    return tuple(inspect.signature(step).parameters)[1:]
-
-
-@functools.cache
-def _draws_by_itself(step: Callable[..., Any]) -> bool:
-    """Whether `step` draws noise, or some of it, without the generator that it is given.
-
-    Flow matching's did, in stochastic sampling, until diffusers 0.39. For other steps the default
-    generator is not watched: what another thread draws from it would be taken for the step's noise.
-    """
-    try:
-        return "randn_like(" in inspect.getsource(step)
-    except (OSError, TypeError):  # a class without a source file, or compiled code
-        return False
-
-
 class SchedulerStep:
     """One call of a scheduler's `step`, with its arguments bound.
 
+    Args:
+        scheduler: whose step it is.
+        step: `step(scheduler, *args, **kwargs)` takes it.
+        memory: what the scheduler remembers; its steps of one loop share one.
+
     Attributes:
+        scheduler: whose step it is.
         returned: what the latest run gave back to the pipeline.
         drew_noise: whether the first run took random numbers.
     """
 
     def __init__(
-        self, scheduler: Any, step: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+        self,
+        scheduler: Any,
+        step: Callable[..., Any],
+        memory: Memory,
+        args: tuple[Any, ...],
+        kwargs: Any,
     ) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._step = step
-        self._arguments = {**dict(zip(_parameters(step), args, strict=False)), **kwargs}
-        self._noise_states: list[Tensor] | None = None
+        self._memory = memory
+        self._arguments = {**dict(zip(memory.parameters, args, strict=False)), **kwargs}
+        self._sources: list[Source] = []
+        self._noise_states: list[Any] | None = None
         self.returned: Any = None
         self.drew_noise = False
 
@@ -119,76 +139,54 @@ class SchedulerStep:
             for tensor in (self.output, self.sample)
         ) and len(self.output) == len(self.sample)
 
-    def state(self) -> dict[str, Any]:
-        return _copy(vars(self._scheduler))
+    def state(self) -> Snapshot:
+        return self._memory.save()
 
-    def restore(self, state: dict[str, Any]) -> None:
-        vars(self._scheduler).clear()
-        vars(self._scheduler).update(_copy(state))
+    def restore(self, state: Snapshot) -> None:
+        self._memory.restore(state)
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
+        if self._memory.writes:
+            output, sample = output.clone(), sample.clone()
         self._arguments.update(model_output=output, sample=sample)
         if self._noise_states is None:
-            self._run_first()
-        elif self.drew_noise:
-            self._run_with_the_same_noise()
+            self._run_first(sample.device)
         else:
-            self._call()
+            alone = self._memory.unheard(sample.device)
+            with alone, standing_at(self._sources, self._noise_states):
+                self._call()
         # a step that is kept to be taken again holds no tensors
         self._arguments.update(model_output=None, sample=None)
-        return self.returned[0]
+        return sample_of(self.returned)
 
     def _call(self) -> None:
-        self.returned = self._step(self._scheduler, **self._arguments)
+        self.returned = self._step(self.scheduler, **self._arguments)
 
-    def _run_first(self) -> None:
-        self._noise_states = [generator.get_state() for generator in self._generators()]
+    def _run_first(self, device: torch.device) -> None:
+        sources = self._watched(device)
+        self._noise_states = [source.state() for source in sources]
+        given = self.output, self.sample
+        versions = list(map(version_of, given))
         self._call()
-        after = [generator.get_state() for generator in self._generators()]
-        self.drew_noise = not all(map(torch.equal, self._noise_states, after))
-        if not self.drew_noise:
-            self._noise_states = []
+        self._memory.writes |= versions != list(map(version_of, given))
+        moved = [s.has_moved(state) for s, state in zip(sources, self._noise_states, strict=True)]
+        self.drew_noise = any(moved)
+        self._sources = list(itertools.compress(sources, moved))
+        self._noise_states = list(itertools.compress(self._noise_states, moved))
 
-    def _run_with_the_same_noise(self) -> None:
-        assert self._noise_states is not None
-        generators = self._generators()
-        present = [generator.get_state() for generator in generators]
-        for generator, state in zip(generators, self._noise_states, strict=True):
-            generator.set_state(state)
-        try:
-            self._call()
-        finally:
-            for generator, state in zip(generators, present, strict=True):
-                generator.set_state(state)
-
-    def _generators(self) -> list[torch.Generator]:
+    def _watched(self, device: torch.device) -> list[Source]:
         given = self._arguments.get("generator")
-        if given is None:
-            return [self._default_generator()]
-        generators = list(given) if isinstance(given, (list, tuple)) else [given]
-        if _draws_by_itself(self._step):
-            generators.append(self._default_generator())
-        return generators
-
-    def _default_generator(self) -> torch.Generator:
-        device = self.sample.device
-        if device.type == "cuda":
-            torch.cuda.init()
-            index = torch.cuda.current_device() if device.index is None else device.index
-            return torch.cuda.default_generators[index]
-        return torch.default_generator
+        generators = given if isinstance(given, (list, tuple)) else [given]
+        sources = [source_of(each) for each in generators if is_source(each)]
+        if not sources:
+            sources = [default_source(device)]
+        return [*sources, *self._memory.sources, *self._memory.unnamed_sources(device)]
 
 
-def _copy(state: dict[str, Any]) -> dict[str, Any]:
-    """Schedulers replace their tensors, but write into their lists of past outputs.
-
-    And into one tensor: PNDM's sum over a Runge-Kutta step. A view may be written to by others: it
-    is the sample of a pipeline that puts results where the samples have been.
-    """
-    copied = {
-        name: list(value) if isinstance(value, list) else value for name, value in state.items()
-    }
-    for name, value in state.items():
-        if isinstance(value, Tensor) and (name == "cur_model_output" or value._is_view()):
-            copied[name] = value.clone()
-    return copied
+def sample_of(returned: Any) -> Tensor:
+    """The next sample in what a step returns: diffusers' output, a tuple, a mapping or a tensor."""
+    if isinstance(returned, Tensor):
+        return returned
+    if isinstance(returned, Mapping) and "prev_sample" in returned:
+        return returned["prev_sample"]
+    return returned.prev_sample if hasattr(returned, "prev_sample") else returned[0]

@@ -87,6 +87,9 @@ class Meter:
     ) -> Any:
         return set_timesteps(scheduler, *args, **kwargs)
 
+    def hear_elsewhere(self) -> None:
+        pass
+
     def _end_step(self) -> None:
         self.calls.clear()
         self._step_ran = self._step_full = 0

@@ -49,6 +49,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_diffusion.adapters.diffusers.components import schedulers
+from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     SchedulerStep,
     noise_schedule,
@@ -177,7 +178,7 @@ class _Skipping(Meter):
         return self._answers[key]
 
     def solve(self, scheduler: Any, step: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        this = SchedulerStep(scheduler, step, args, kwargs)
+        this = SchedulerStep(scheduler, step, Memory(scheduler, step), args, kwargs)
         if self._levels is None:
             self._levels = _levels(scheduler)
         levels = self._levels

@@ -1,0 +1,184 @@
+"""What one sampling loop of a generation has seen: its branches, and the calls of an iteration.
+
+A *branch* is one denoiser call of an iteration: the conditional one, say. It is known by its
+module, its place among the module's calls, and the shapes of its tensors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.adapters.changes import Arguments, Attributes
+from adaptive_diffusion.adapters.containers import map_tensors, tensors
+from adaptive_diffusion.adapters.diffusers.batch import Layout, shapes
+from adaptive_diffusion.adapters.diffusers.memory import Memory
+from adaptive_diffusion.trajectory import Trajectory
+
+__all__ = ["Branch", "Call", "Loop"]
+
+
+@dataclass
+class Call:
+    """A call of a module, made or asked for.
+
+    Attributes:
+        run: makes the call itself.
+        answer: what the pipeline was given.
+    """
+
+    module: Any
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    answer: Any = None
+
+    def compute(self) -> Any:
+        """Calls the module for all rows."""
+        return self.run(*self.args, **self.kwargs)
+
+    def compute_after_all(self) -> Any:
+        """Calls it for all rows and writes the answer into the one that was handed out."""
+        computed = self.compute()
+        with torch.no_grad():
+            for handed, better in zip(tensors(self.answer), tensors(computed), strict=False):
+                handed.copy_(better)
+        return computed
+
+
+@dataclass
+class Branch:
+    """One denoiser call of every iteration.
+
+    Attributes:
+        output: what it last answered; a copy of our own.
+        arguments: what it was last asked.
+    """
+
+    output: Any = None
+    arguments: Arguments = field(default_factory=Arguments)
+
+    def remember(self, output: Any) -> None:
+        self.output = map_tensors(_copy, output)
+
+
+@dataclass
+class Loop:
+    """One sampling loop.
+
+    Attributes:
+        branches: those of this iteration and of the last one.
+        asked: this iteration's calls, by branch; None once they are not needed any more.
+        spared: those of them that were not computed, or not for all rows.
+        unknown: calls of modules whose role is not known yet.
+        steps: this iteration's, by scheduler.
+        streams: the steps of an iteration: a scheduler, and which of its steps.
+        memories: what its schedulers remember.
+        attributes: of the pipeline and the modules called.
+        shape: of the sample that the scheduler steps.
+        plan: which samples are computed; None until the first step has shown the samples.
+        layout: which rows are whose.
+        timestep: of the latest step.
+        trajectory: begun by the first step.
+    """
+
+    branches: dict[Hashable, Branch] = field(default_factory=dict)
+    asked: dict[Hashable, Call | None] = field(default_factory=dict)
+    spared: list[Call] = field(default_factory=list)
+    unknown: list[Call] = field(default_factory=list)
+    calls: Counter[int] = field(default_factory=Counter)
+    steps: Counter[int] = field(default_factory=Counter)
+    streams: set[Hashable] = field(default_factory=set)
+    memories: dict[int, Memory] = field(default_factory=dict)
+    attributes: Attributes | None = None
+    shape: torch.Size | None = None
+    plan: list[bool] | None = None
+    layout: Layout = field(default_factory=lambda: Layout(1))
+    timestep: Any = None
+    trajectory: Trajectory | None = None
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the iteration is computed for all samples."""
+        return self.plan is None or all(self.plan)
+
+    @property
+    def calls_asked(self) -> list[Call]:
+        """This iteration's calls, as long as they are needed."""
+        return [call for call in self.asked.values() if call is not None]
+
+    def begin_iteration(self) -> None:
+        """Opens the next iteration; it is computed if something has changed."""
+        assert self.trajectory is not None
+        self.trajectory.close()
+        self.branches = {key: self.branches[key] for key in self.asked}
+        self.asked, self.spared = {}, []
+        self.calls.clear()
+        self.steps.clear()
+        self.plan = self.trajectory.open()
+        if self.attributes is not None and self.attributes.have_changed():
+            self.restart()
+
+    def begun_anew(self) -> Loop:
+        """A loop that begins with the iteration that is open."""
+        branches = {key: self.branches[key] for key in self.asked}
+        return Loop(branches, self.asked, calls=self.calls, memories=self.memories)
+
+    def restart(self) -> None:
+        """What the denoiser is asked has changed: this iteration is computed, all of it."""
+        if self.trajectory is None:
+            return
+        self.plan = self.trajectory.restart()
+        for call in self.spared:
+            self.branches[self._key_of(call)].remember(call.compute_after_all())
+        self.spared = []
+
+    def turn(self, output: Any) -> None:
+        """A change has shown after all calls, when the pipeline had made `output` of them.
+
+        If that still is what was handed out, it is computed after all. Otherwise the iteration
+        keeps its last outputs, and the next one is computed.
+        """
+        assert self.trajectory is not None
+        handed = [tensor for call in self.spared for tensor in tensors(call.answer)]
+        if self.is_computed or any(_share(tensor, output) for tensor in handed):
+            self.restart()
+        else:
+            self.trajectory.forget()
+
+    def has_changed_meanwhile(self) -> bool:
+        """Whether a change was seen on the device; waits for it."""
+        return any([b.arguments.have_changed_meanwhile() for b in self.branches.values()])
+
+    def ask(self, call: Call) -> Branch:
+        """Takes in a call of this iteration; its branch."""
+        place = (id(call.module), self.calls[id(call.module)])
+        key: Hashable = (*place, shapes(call.args, call.kwargs))
+        self.calls[id(call.module)] += 1
+        self.asked[key] = call
+        is_new = key not in self.branches
+        branch = self.branches.setdefault(key, Branch())
+        if branch.arguments.have_changed(call.args, call.kwargs) or is_new:
+            self.restart()
+        return branch
+
+    def release(self) -> None:
+        """The iteration's calls are not needed any more."""
+        self.asked = dict.fromkeys(self.asked)
+        self.spared = []
+
+    def _key_of(self, call: Call) -> Hashable:
+        return next(key for key, asked in self.asked.items() if asked is call)
+
+
+def _share(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
