@@ -76,8 +76,10 @@ def coordinate_of(t: float, flow: bool) -> float:
     """Where lines through the denoiser's outputs are drawn: log-SNR, or flow matching's time."""
     if flow:
         return t
-    cumulative = float(_ALPHAS[int(t)])
-    return math.log(cumulative / (1 - cumulative)) / 2
+    levels = ((1 - _ALPHAS) / _ALPHAS).sqrt()
+    below = int(t)
+    above = min(below + 1, len(levels) - 1)
+    return -math.log(float(torch.lerp(levels[below], levels[above], t - below)))
 
 
 class Formula(nn.Module):

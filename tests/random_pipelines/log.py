@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,11 +78,20 @@ class Log:
 
         Such a step can't be skipped: there is nothing to reuse.
         """
+        return self._compared(samples, lambda before, now: not now <= before)
+
+    def changes(self, samples: int) -> list[list[bool]]:
+        """For each sample and asking step, whether it asks something else than the step before."""
+        return self._compared(samples, lambda before, now: now != before)
+
+    def _compared(
+        self, samples: int, differ: Callable[[Counter[Question], Counter[Question]], bool]
+    ) -> list[list[bool]]:
         found: list[list[bool]] = [[] for _ in range(samples)]
         before: list[Counter[Question]] = [Counter() for _ in range(samples)]
         for step in self.asking:
             for sample in range(samples):
                 now = Counter((branches, versions[sample]) for branches, versions in step.questions)
-                found[sample].append(step.begins or not now <= before[sample])
+                found[sample].append(step.begins or differ(before[sample], now))
                 before[sample] = now
         return found
