@@ -8,7 +8,7 @@ for t in timesteps:
     x = step(output, t, x)
 ```
 
-Told how the loop takes its steps, it also makes good what was skipped:
+Told how the loop takes its steps, it also interpolates skipped steps afterwards:
 
 ```python
 denoise = AdaptiveDenoiser(model, step=step)
@@ -30,6 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched
+from adaptive_diffusion.adapters.containers import items, map_items, map_tensors
 from adaptive_diffusion.errors import NoReportError, PolicyError, StepsError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule, is_monotonic
 from adaptive_diffusion.policies import ErrorControlled, Policy
@@ -49,12 +51,18 @@ class AdaptiveDenoiser:
     the forecast is made in `AdaptiveDenoiser.step`, of what the loop has made of its outputs
     (guidance, say), and skipped steps are taken again, interpolated, once that is possible.
 
+    Where the conditioning changes on the way, the step is computed and nothing is forecast from
+    outputs before it. A call that gradients pass through (grad mode is on, and an argument requires
+    them) is computed; all others run without gradients.
+
     Args:
-        denoiser: `denoiser(x, t, **conditioning) -> output`, all of shape `(B, ...)`. Of the
-            conditioning, tensors with B rows are taken to have one row per sample.
+        denoiser: `denoiser(x, t, **conditioning) -> output`. Output and conditioning may be
+            tensors, or containers of them: tuples, dicts, dataclasses. Tensors with B rows are
+            taken to have one row per sample. A module whose parts have been patched (a `forward`
+            set on an instance, hooks) is decided on for the whole batch.
         policy: when to call it; `ErrorControlled()` by default.
         step: `step(output, t, x) -> x`, the loop's own step. The same arguments must give the same
-            result: it may not draw noise, nor remember what it has seen.
+            result: it may not draw noise, nor remember what it has seen. That is tried once.
 
     Raises:
         PolicyError: if `policy` is not a policy.
@@ -62,7 +70,7 @@ class AdaptiveDenoiser:
 
     def __init__(
         self,
-        denoiser: Callable[..., Tensor],
+        denoiser: Callable[..., Any],
         policy: Policy | None = None,
         step: Callable[[Tensor, Any, Tensor], Tensor] | None = None,
     ) -> None:
@@ -74,11 +82,13 @@ class AdaptiveDenoiser:
         self._schedule: NoiseSchedule | None = None
         self._timesteps: list[float] = []
         self._trajectory: Trajectory | None = None
-        self._outputs: list[Tensor] = []
-        self._call = 0
+        self._branches: list[Branch] = []
+        self._calls: list[Call] = []  # of the open step
+        self._spared: list[tuple[Call, Branch]] = []  # of those, what was not computed
         self._open: int | None = None
         self._stepped = False
         self._plan: list[bool] = []
+        self._notes: list[str] = []
         self._began = self._ended = 0.0
 
     def start(
@@ -87,7 +97,8 @@ class AdaptiveDenoiser:
         """Begins a sampling loop.
 
         Args:
-            timesteps: the values of `t` that the loop will pass, in order; no two alike in a row.
+            timesteps: the values of `t` that the loop will pass, in order. Two in a row may be
+                alike, as in half precision; the sample tells them apart then.
             schedule: the noise levels of the loop. Without one, `t` itself is the coordinate of
                 extrapolation, and all steps count alike.
 
@@ -97,34 +108,39 @@ class AdaptiveDenoiser:
         values = [float(t) for t in timesteps]
         if not values:
             raise StepsError("timesteps is empty: there is nothing to denoise")
-        if any(t == following for t, following in itertools.pairwise(values)):
-            raise StepsError("two timesteps in a row are alike: a step is known by its own")
         schedule = _schedule_of(values) if schedule is None else schedule
         if len(schedule) != len(values):
             raise StepsError(f"the schedule has {len(schedule)} steps and the loop {len(values)}")
         self._policy.check_steps(len(values))
         self._schedule = schedule
         self._timesteps, self._trajectory, self._open = values, None, None
+        self._branches, self._calls, self._spared, self._notes = [], [], [], []
         self._began = self._ended = time.perf_counter()
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor, t: float | Tensor, **conditioning: Any) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor, **conditioning: Any) -> Any:
         """The denoiser's output at `x` and `t`, of shape `(B, ...)`, or what stands in for it.
 
         Raises:
             StepsError: without `start`, at a timestep that is not the loop's next, or if there is a
                 `step` and the loop did not take it.
         """
-        step = self._step_of(t)
-        if step != self._open:
-            self._open_step(step, x)
-        output = self._reuse_or_compute(x, t, conditioning)
-        if self._take_step is None:
-            assert self._trajectory is not None
-            output = self._trajectory.fill(self._call, output, x)
-        self._call += 1
-        self._ended = time.perf_counter()
-        return output.clone()  # the caller may write into it, and it is kept here
+        call = Call(self._denoiser, self._denoiser, (x, t), conditioning)
+        with torch.set_grad_enabled(call.records_gradients(weights=False)):
+            step = self._step_of(t, x)
+            if step != self._open:
+                self._open_step(step, x)
+            branch = self._branch_of(call)
+            if torch.is_grad_enabled():
+                self._note("steps with gradients were computed")
+                self._restart()
+            output = self._reuse_or_compute(call, branch)
+            if self._take_step is None:
+                output = self._filled(output, x)
+            self._calls.append(call)
+            if not torch.is_grad_enabled():
+                call.answer = output = copied(output)  # the caller may write into it
+            self._ended = time.perf_counter()
+            return output
 
     @torch.no_grad()
     def step(self, output: Tensor, t: float | Tensor, x: Tensor) -> Tensor:
@@ -143,6 +159,9 @@ class AdaptiveDenoiser:
         if self._open is None or self._stepped or not self._stands_at(self._open, t):
             raise StepsError(f"t = {_number(t):g} was not denoised: call the denoiser before step")
         assert self._trajectory is not None
+        if len(self._calls) < len(self._branches):  # one that the last step had is missing
+            self._trajectory.forget()
+            del self._branches[len(self._calls) :]
         solver = _OwnStep(self._take_step, t)
         result = self._trajectory.advance(0, output.clone(), x, solver)
         self._stepped = True
@@ -157,13 +176,21 @@ class AdaptiveDenoiser:
         """
         if self._trajectory is None:
             raise NoReportError("the loop has made no step yet: call start(timesteps), then loop")
-        return Report(self._policy, self._trajectory.mask, self._ended - self._began)
+        if not self._trajectory.repeats:
+            self._note("skipped steps keep their forecasts: the given step does not repeat")
+        return Report(
+            self._policy, self._trajectory.mask, self._ended - self._began, list(self._notes)
+        )
 
-    def _step_of(self, t: float | Tensor) -> int:
-        if self._open is not None and self._stands_at(self._open, t):
-            return self._open
+    # Which step it is ---------------------------------------------------------------------------
+
+    def _step_of(self, t: float | Tensor, x: Tensor) -> int:
         following = 0 if self._open is None else self._open + 1
-        if following >= len(self._timesteps) or not self._stands_at(following, t):
+        is_open = self._open is not None and self._stands_at(self._open, t)
+        is_next = following < len(self._timesteps) and self._stands_at(following, t)
+        if is_open and (not is_next or not self._has_moved(x)):
+            return following - 1
+        if not is_next:
             raise StepsError(
                 f"t = {_number(t):g} is not the loop's next timestep: "
                 "call start(timesteps) before every loop, with the timesteps that it will pass"
@@ -175,13 +202,19 @@ class AdaptiveDenoiser:
         expected = self._timesteps[step]
         if isinstance(t, Tensor):
             return bool(t.flatten()[0].cpu() == torch.tensor(expected).to(t.dtype))
-        return float(t) == expected
+        own = type(t) if hasattr(t, "dtype") else float  # NumPy's numbers have a precision, too
+        return bool(t == own(expected))
+
+    def _has_moved(self, x: Tensor) -> bool:
+        """Whether a step has been taken, where its timestep does not tell."""
+        if self._take_step is not None:
+            return self._stepped
+        before = self._calls[0].args[0]
+        return x.shape != before.shape or not torch.equal(x, before)
 
     def _open_step(self, step: int, x: Tensor) -> None:
         if self._trajectory is None:
-            assert self._schedule is not None
-            self._trajectory = Trajectory(self._policy, self._schedule, len(x))
-            self._outputs = []
+            self._trajectory = self._begin(x)
         else:
             if self._take_step is None:
                 self._trajectory.see(x)
@@ -189,29 +222,82 @@ class AdaptiveDenoiser:
                 raise StepsError("the loop took a step by itself: x = denoise.step(output, t, x)")
             self._trajectory.close()
         self._plan = self._trajectory.open()
-        self._open, self._call, self._stepped = step, 0, False
+        if len(self._calls) < len(self._branches):
+            del self._branches[len(self._calls) :]
+            self._restart()
+        self._open, self._calls, self._spared, self._stepped = step, [], [], False
 
-    def _reuse_or_compute(self, x: Tensor, t: float | Tensor, conditioning: Any) -> Tensor:
-        is_new = self._call >= len(self._outputs)  # without history there is nothing to reuse
-        if is_new or all(self._plan):
-            output = self._denoiser(x, t, **conditioning)
-        elif any(self._plan):
-            output = self._compute_rows(x, t, conditioning)
-        else:
-            output = self._outputs[self._call]
-        self._outputs[self._call : self._call + 1] = [output]
-        return output
+    def _begin(self, x: Tensor) -> Trajectory:
+        assert self._schedule is not None
+        samples = len(x)
+        if samples > 1 and is_patched(self._denoiser):
+            self._note("the batch is decided as a whole: parts of the denoiser are patched")
+            samples = 1
+        return Trajectory(self._policy, self._schedule, samples)
 
-    def _compute_rows(self, x: Tensor, t: float | Tensor, conditioning: Any) -> Tensor:
+    # What the denoiser answers ------------------------------------------------------------------
+
+    def _branch_of(self, call: Call) -> Branch:
+        is_new = len(self._calls) == len(self._branches)
+        if is_new:
+            self._branches.append(Branch())
+        branch = self._branches[len(self._calls)]
+        if branch.arguments.have_changed((), call.kwargs) or is_new:
+            self._restart()
+        return branch
+
+    def _restart(self) -> None:
+        """What is asked has changed: the open step is computed, and so are its calls before."""
+        assert self._trajectory is not None
+        self._plan = self._trajectory.restart()
+        for call, branch in self._spared:
+            branch.remember(call.compute_after_all())
+        self._spared = []
+
+    def _reuse_or_compute(self, call: Call, branch: Branch) -> Any:
+        if all(self._plan):
+            output = call.compute()
+            branch.remember(output)
+            return output
+        self._spared.append((call, branch))
+        if any(self._plan):
+            branch.remember(self._compute_rows(call, branch.output))
+        return branch.output
+
+    def _filled(self, output: Any, x: Tensor) -> Any:
+        """The output, with each of its tensors forecast where it was not computed."""
+        trajectory, places = self._trajectory, itertools.count()
+        assert trajectory is not None
+
+        def fill(tensor: Tensor) -> Tensor:
+            key = len(self._calls), next(places)
+            has_rows = tensor.is_floating_point() and tensor.ndim > 0 and len(tensor) == len(x)
+            return trajectory.fill(key, tensor, x) if has_rows else tensor
+
+        return map_tensors(fill, output)
+
+    def _compute_rows(self, call: Call, last: Any) -> Any:
+        x = call.args[0]
         rows = torch.tensor(self._plan, device=x.device).nonzero().flatten()
 
-        def gather(value: Any) -> Any:
-            per_sample = isinstance(value, Tensor) and value.ndim and len(value) == len(x)
-            return value[rows.to(value.device)] if per_sample else value
+        def has_rows(value: Any) -> bool:
+            return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(x)
 
-        chosen = {name: gather(value) for name, value in conditioning.items()}
-        computed = self._denoiser(gather(x), gather(t), **chosen)
-        return self._outputs[self._call].index_copy(0, rows, computed)
+        def gather(tensor: Tensor) -> Tensor:
+            return tensor[rows.to(tensor.device)] if has_rows(tensor) else tensor
+
+        def scatter(part: Any, whole: Any) -> Any:
+            if isinstance(whole, Tensor):
+                return whole.index_copy(0, rows, part) if has_rows(whole) else part
+            parts = iter(items(part))
+            return map_items(lambda item: scatter(next(parts), item), whole)
+
+        args, kwargs = map_tensors(gather, (call.args, call.kwargs))
+        return scatter(call.run(*args, **kwargs), last)
+
+    def _note(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
 
 
 class _OwnStep:
@@ -238,6 +324,20 @@ def _number(t: float | Tensor) -> float:
 
 
 def _schedule_of(timesteps: list[float]) -> NoiseSchedule:
-    """`t` as the coordinate; the gains of equal steps."""
+    """`t` as the coordinate, equal ones spread over the way to the next; equal steps' gains."""
     uniform = NoiseSchedule.uniform(len(timesteps))
-    return replace(uniform, coordinates=tuple(timesteps)) if is_monotonic(timesteps) else uniform
+    spread = _spread(timesteps)
+    return replace(uniform, coordinates=tuple(spread)) if is_monotonic(spread) else uniform
+
+
+def _spread(values: list[float]) -> list[float]:
+    runs = [len(list(run)) for _, run in itertools.groupby(values)]
+    firsts = [values[start] for start in itertools.accumulate([0, *runs[:-1]])]
+    if len(firsts) < 2:
+        return values
+    ends = [*firsts[1:], 2 * firsts[-1] - firsts[-2]]
+    return [
+        first + (end - first) * i / length
+        for first, end, length in zip(firsts, ends, runs, strict=True)
+        for i in range(length)
+    ]

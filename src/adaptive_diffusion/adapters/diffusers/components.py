@@ -18,7 +18,6 @@ __all__ = [
     "candidates",
     "check_pipeline",
     "denoisers",
-    "is_patched",
     "is_side_network",
     "is_usual_denoiser",
     "sampling_rate",
@@ -77,7 +76,7 @@ def check_pipeline(pipeline: Any) -> None:
 
 
 def _reason_against(cls: type) -> str | None:
-    """Why the class can't be served: one of diffusers' that it is, inherits from or is a copy of."""
+    """Why the class can't be served: for one of diffusers' that it is, inherits or copies."""
     known = dir(sys.modules.get("diffusers"))
     bases = [
         base.__name__
@@ -133,31 +132,6 @@ def is_usual_denoiser(module: Any) -> bool:
 def is_side_network(module: Any) -> bool:
     """Whether the module only prepares something for a denoiser, as a ControlNet does."""
     return _is_one_of(module, _SIDE_NETWORKS) and not is_usual_denoiser(module)
-
-
-def is_patched(module: Any) -> bool:
-    """Whether parts of the module run other code than their classes'.
-
-    Such code may look across rows, or know how many there are: attention processors that are none
-    of diffusers' models', a `forward` that stands in an instance, hooks.
-    """
-    processors = getattr(module, "attn_processors", {}).values()
-    if not all(type(each).__module__.startswith("diffusers.models") for each in processors):
-        return True
-    inner = getattr(module, "_orig_mod", module)
-    parts = inner.modules() if isinstance(inner, nn.Module) else ()
-    return any(_has_foreign_code(part) for part in parts if part is not inner)
-
-
-def _has_foreign_code(part: nn.Module) -> bool:
-    own = vars(part)
-    if "forward" in own and not {"_hf_hook", "_diffusers_hook"} & own.keys():
-        return True
-    hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
-    return not all(
-        getattr(hook, "__module__", "").startswith(("accelerate", "diffusers", "peft", "torch"))
-        for hook in hooks
-    )
 
 
 def schedulers(pipeline: Any) -> list[Any]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched
 from adaptive_diffusion.adapters.changes import Attributes
-from adaptive_diffusion.adapters.containers import map_tensors, tensors
+from adaptive_diffusion.adapters.containers import map_tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, call_on_rows, layout_of
-from adaptive_diffusion.adapters.diffusers.components import is_patched
-from adaptive_diffusion.adapters.diffusers.loop import Branch, Call, Loop
+from adaptive_diffusion.adapters.diffusers.loop import Loop
 from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.adapters.diffusers.roles import Roles
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
@@ -83,7 +83,7 @@ class Generation:
             return self._call_unknown(call)
         loop = self._iteration()
         branch = loop.ask(call)
-        if _records_gradients(call):
+        if call.records_gradients():
             self._note("steps in grad mode were computed: gradients may pass through the denoiser")
             loop.restart()
         if loop.is_computed:
@@ -99,19 +99,22 @@ class Generation:
         if not self._loop.is_computed and not self._loop.steps:
             self._loop.restart()
         output = self._run(call)
-        call.answer = map_tensors(_copy, output)
+        call.answer = copied(output)
         self._loop.unknown.append(call)
         self._roles.flow.mark(output, id(call.module))
         return output
 
     def _compute(self, call: Call, branch: Branch) -> Any:
         output = self._run(call)
-        branch.output = map_tensors(self._kept(call), output)
+        self._remember(call, branch, output)
         return output
 
-    def _kept(self, call: Call) -> Callable[[Tensor], Tensor]:
+    def _remember(self, call: Call, branch: Branch, output: Any) -> None:
         """Of a ControlNet's outputs only the shapes are kept: where all skip, nobody reads them."""
-        return _blank if self._roles.is_side_network(call.module) else _copy
+        if self._roles.is_side_network(call.module):
+            branch.output = map_tensors(_blank, output)
+        else:
+            branch.remember(output)
 
     def _run(self, call: Call) -> Any:
         with self._roles.flow.paused():
@@ -121,12 +124,13 @@ class Generation:
         """The last output, with the samples computed that are to be."""
         assert loop.plan is not None
         if not any(loop.plan):
-            is_side_network = self._roles.is_side_network(call.module)
-            return map_tensors(torch.empty_like if is_side_network else _copy, branch.output)
+            if self._roles.is_side_network(call.module):
+                return map_tensors(torch.empty_like, branch.output)
+            return copied(branch.output)
         output = call_on_rows(
             call.run, call.args, call.kwargs, loop.plan, loop.layout.frames, branch.output
         )
-        branch.output = map_tensors(self._kept(call), output)
+        self._remember(call, branch, output)
         return output
 
     # Scheduler steps ----------------------------------------------------------------------------
@@ -337,19 +341,6 @@ class Generation:
     def _refuse(self, reason: str) -> None:
         self._note(f"nothing was skipped: {reason}")
         self._refused, self._loop = True, None
-
-
-def _records_gradients(call: Call) -> bool:
-    """Whether gradients may pass through the call."""
-    if not torch.is_grad_enabled():
-        return False
-    module = call.module
-    weights = module.parameters() if isinstance(module, nn.Module) else ()
-    return any(each.requires_grad for each in (*tensors((call.args, call.kwargs)), *weights))
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone()
 
 
 def _blank(tensor: Tensor) -> Tensor:

@@ -7,64 +7,21 @@ module, its place among the module's calls, and the shapes of its tensors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.adapters.changes import Arguments, Attributes
-from adaptive_diffusion.adapters.containers import map_tensors, tensors
+from adaptive_diffusion.adapters.calls import Branch, Call
+from adaptive_diffusion.adapters.changes import Attributes
+from adaptive_diffusion.adapters.containers import tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, shapes
 from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.trajectory import Trajectory
 
-__all__ = ["Branch", "Call", "Loop"]
-
-
-@dataclass
-class Call:
-    """A call of a module, made or asked for.
-
-    Attributes:
-        run: makes the call itself.
-        answer: what the pipeline was given.
-    """
-
-    module: Any
-    run: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    answer: Any = None
-
-    def compute(self) -> Any:
-        """Calls the module for all rows."""
-        return self.run(*self.args, **self.kwargs)
-
-    def compute_after_all(self) -> Any:
-        """Calls it for all rows and writes the answer into the one that was handed out."""
-        computed = self.compute()
-        with torch.no_grad():
-            for handed, better in zip(tensors(self.answer), tensors(computed), strict=False):
-                handed.copy_(better)
-        return computed
-
-
-@dataclass
-class Branch:
-    """One denoiser call of every iteration.
-
-    Attributes:
-        output: what it last answered; a copy of our own.
-        arguments: what it was last asked.
-    """
-
-    output: Any = None
-    arguments: Arguments = field(default_factory=Arguments)
-
-    def remember(self, output: Any) -> None:
-        self.output = map_tensors(_copy, output)
+__all__ = ["Loop"]
 
 
 @dataclass
@@ -178,7 +135,3 @@ class Loop:
 
 def _share(a: Tensor, b: Tensor) -> bool:
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone()

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
+from adaptive_diffusion.adapters.calls import Call
 from adaptive_diffusion.adapters.diffusers.batch import takes
 from adaptive_diffusion.adapters.diffusers.components import is_side_network, is_usual_denoiser
 from adaptive_diffusion.adapters.diffusers.flow import Flow
-from adaptive_diffusion.adapters.diffusers.loop import Call
 
 __all__ = ["Roles"]
 

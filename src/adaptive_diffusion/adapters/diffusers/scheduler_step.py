@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,18 +61,18 @@ def _levels(
 ) -> tuple[list[float], list[float]] | None:
     steps, sigmas = len(timesteps), getattr(scheduler, "sigmas", None)
     if isinstance(sigmas, Tensor) and len(sigmas) == steps + 1:
-        sigmas = sigmas.cpu().double()  # in this order: some devices have no double precision
+        levels = sigmas.tolist()  # double precision, which not every device has
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # samples are variance preserving
-            pairs = [scheduler._sigma_to_alpha_sigma_t(sigma) for sigma in sigmas]
+            doubles = torch.tensor(levels, dtype=torch.float64)
+            pairs = [scheduler._sigma_to_alpha_sigma_t(sigma) for sigma in doubles]
             return [float(alpha) for alpha, _ in pairs], [float(sigma) for _, sigma in pairs]
-        if prediction == "flow_prediction":
-            return (1 - sigmas).tolist(), sigmas.tolist()
-        return [1.0] * (steps + 1), sigmas.tolist()
+        alphas = [1 - level if prediction == "flow_prediction" else 1.0 for level in levels]
+        return alphas, levels
     cumulative = getattr(scheduler, "alphas_cumprod", None)
     if isinstance(cumulative, Tensor) and not timesteps.is_floating_point():
-        final = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0)).reshape(1)
-        cumulative = torch.cat([cumulative.cpu()[timesteps].double(), final.cpu().double()])
-        return cumulative.sqrt().tolist(), (1 - cumulative).sqrt().tolist()
+        final = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+        shares = [*cumulative.cpu()[timesteps].tolist(), final]
+        return [math.sqrt(share) for share in shares], [math.sqrt(1 - share) for share in shares]
     return None
 
 

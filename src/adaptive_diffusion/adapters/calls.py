@@ -1,0 +1,94 @@
+"""A call of a denoiser, and what is kept of the calls before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptive_diffusion.adapters.changes import Arguments
+from adaptive_diffusion.adapters.containers import map_tensors, tensors
+
+__all__ = ["Branch", "Call", "copied", "is_patched"]
+
+
+@dataclass
+class Call:
+    """A call of a module, made or asked for.
+
+    Attributes:
+        run: makes the call itself.
+        answer: what the caller was given.
+    """
+
+    module: Any
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    answer: Any = None
+
+    def compute(self) -> Any:
+        """Calls the module for all rows."""
+        return self.run(*self.args, **self.kwargs)
+
+    def compute_after_all(self) -> Any:
+        """Calls it for all rows and writes the answer into the one that was handed out."""
+        computed = self.compute()
+        with torch.no_grad():
+            for handed, better in zip(tensors(self.answer), tensors(computed), strict=False):
+                handed.copy_(better)
+        return computed
+
+    def records_gradients(self, weights: bool = True) -> bool:
+        """Whether gradients may pass through the call: to its arguments, or to the weights."""
+        if not torch.is_grad_enabled():
+            return False
+        parts = self.module.parameters() if weights and isinstance(self.module, nn.Module) else ()
+        return any(each.requires_grad for each in (*tensors((self.args, self.kwargs)), *parts))
+
+
+@dataclass
+class Branch:
+    """One denoiser call of every iteration: the conditional one, say.
+
+    Attributes:
+        output: what it last answered; a copy of our own.
+        arguments: what it was last asked.
+    """
+
+    output: Any = None
+    arguments: Arguments = field(default_factory=Arguments)
+
+    def remember(self, output: Any) -> None:
+        self.output = copied(output)
+
+
+def copied(value: Any) -> Any:
+    """The same, with tensors of its own and without gradients."""
+    return map_tensors(lambda tensor: tensor.detach().clone(), value)
+
+
+def is_patched(module: Any) -> bool:
+    """Whether parts of a module run other code than their classes'.
+
+    Such code may look across rows, or know how many there are: attention processors that are none
+    of diffusers' models', a `forward` that stands in an instance, hooks.
+    """
+    processors = getattr(module, "attn_processors", {}).values()
+    if not all(type(each).__module__.startswith("diffusers.models") for each in processors):
+        return True
+    inner = getattr(module, "_orig_mod", module)
+    parts = inner.modules() if isinstance(inner, nn.Module) else ()
+    return any(_has_foreign_code(part) for part in parts if part is not inner)
+
+
+def _has_foreign_code(part: nn.Module) -> bool:
+    own = vars(part)
+    if "forward" in own and not {"_hf_hook", "_diffusers_hook"} & own.keys():
+        return True
+    hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
+    libraries = ("accelerate", "diffusers", "peft", "torch")
+    return not all(getattr(hook, "__module__", "").startswith(libraries) for hook in hooks)
