@@ -283,6 +283,7 @@ def _reconciled(recipe: Recipe) -> Recipe:
     forbid(recipe.grad == "inference", "change", "callback", "renewed")
     forbid(recipe.condition_rows == "per block" and recipe.condition == "rows", "condition")
     forbid(recipe.condition_rows == "per block" and recipe.change == "one sample", "change")
+    forbid(recipe.loop == "begins late" and recipe.solver == "heun", "loop")
     forbid(recipe.loop == "jumps back" and recipe.solver != "ddim", "loop")
     forbid(recipe.way == "generator function" and recipe.loop == "calls itself", "loop")
     changed = {name: usual[name] for name in drop}
