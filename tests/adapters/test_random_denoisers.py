@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_pipelines import FEATURES, Recipe, Told
+from random_pipelines import FEATURES, Recipe, Told, recipes
 from random_pipelines.own_loop import LOOP_FEATURES, OwnLoop
 from random_pipelines.promises import PLANS, Prescribed
 
@@ -20,9 +20,6 @@ _ROUNDING = {"float32": 1e-3, "bfloat16": 0.1, "float64": 1e-3, "mixed": 1e-3}
 Plans = tuple[tuple[bool, ...], ...]
 
 features = [(name, value) for name in LOOP_FEATURES for value in FEATURES[name][1:]]
-recipes = st.lists(st.sampled_from(features), max_size=4, unique_by=lambda each: each[0]).map(
-    lambda odd: Recipe.of(**dict(odd))
-)
 plans = st.tuples(*[st.lists(st.booleans(), min_size=_STEPS, max_size=_STEPS).map(tuple)] * 2)
 
 
@@ -69,6 +66,7 @@ def skips_some(case_plans: Plans, recipe: Recipe) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_step", [False, True], ids=["step unknown", "step known"])
 @pytest.mark.parametrize("batch", ["1", "2"])
 @pytest.mark.parametrize(
@@ -79,15 +77,15 @@ def test_one_odd_feature(name: str, value: str, batch: str, has_step: bool) -> N
     check(Recipe.of(**odd), PLANS, has_step)
 
 
-@given(recipe=recipes, case_plans=plans, has_step=st.booleans())
-@settings(max_examples=60)
+@given(recipe=recipes(LOOP_FEATURES), case_plans=plans, has_step=st.booleans())
+@settings(max_examples=100)
 def test_odd_features_together(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
     if skips_some(case_plans, recipe):
         check(recipe, case_plans, has_step)
 
 
 @pytest.mark.slow
-@given(recipe=recipes, case_plans=plans, has_step=st.booleans())
+@given(recipe=recipes(LOOP_FEATURES), case_plans=plans, has_step=st.booleans())
 @settings(max_examples=3000, suppress_health_check=list(HealthCheck))
 def test_many_odd_features_together(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
     if skips_some(case_plans, recipe):

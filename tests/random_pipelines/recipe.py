@@ -304,8 +304,8 @@ def single_oddities() -> Iterator[Recipe]:
                     yield Recipe.of(**{"batch": batch, name: value} | beside)
 
 
-def recipes(at_most: int = 4) -> st.SearchStrategy[Recipe]:
+@st.composite
+def recipes(draw: st.DrawFn, among: tuple[str, ...] = tuple(FEATURES), at_most: int = 10) -> Recipe:
     """Recipes with up to so many odd features; they shrink toward the usual pipeline."""
-    features = [(name, value) for name, values in FEATURES.items() for value in values[1:]]
-    odd = st.lists(st.sampled_from(features), max_size=at_most, unique_by=lambda each: each[0])
-    return odd.map(lambda chosen: Recipe.of(**dict(chosen)))
+    names = draw(st.lists(st.sampled_from(among), max_size=at_most, unique=True))
+    return Recipe.of(**{name: draw(st.sampled_from(FEATURES[name][1:])) for name in names})
