@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +73,24 @@ class _Mapping(Mapping[str, Any]):
         return len(self._items)
 
 
+@dataclass
+class _Picky:
+    """Can only be made from what it is not made of."""
+
+    given: InitVar[tuple[Any, ...]]
+    first: Any = dataclasses.field(init=False)
+    second: Any = dataclasses.field(init=False, default=None)
+
+    def __post_init__(self, given: tuple[Any, ...]) -> None:
+        if not isinstance(given, tuple):
+            raise TypeError("a tuple is wanted")
+        self.first, self.second = (*given, None)[:2]
+
+
+class _Subclass(Tensor):
+    """A tensor of another type."""
+
+
 _Named = namedtuple("_Named", ["first", "second"], defaults=[None])
 
 
@@ -94,6 +112,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "ordered dict": OrderedDict,
     "mapping": _Mapping,
     "namedtuple": _Named,
+    "user dict": UserDict,
+    "picky dataclass": lambda **named: _Picky(tuple(named.values())),
     "nested": _nested,
 }
 _NAMES = ("first", "second")
@@ -103,6 +123,8 @@ def pack(kind: str, tensors: list[Tensor], table: Tensor | None = None) -> Any:
     """One or two tensors in a container of this kind."""
     if kind in ("tensor", "one buffer"):
         return tensors[0]
+    if kind == "tensor subclass":
+        return tensors[0].as_subclass(_Subclass)
     if kind == "rows":
         return list(tensors[0])
     if kind == "with a table":
@@ -125,6 +147,8 @@ def unpack(kind: str, value: Any, count: int = 1) -> list[Tensor]:
     """
     if kind in ("tensor", "one buffer"):
         return [_checked(value, Tensor)]
+    if kind == "tensor subclass":
+        return [_checked(value, _Subclass).as_subclass(Tensor)]
     if kind == "rows":
         return [torch.stack(_checked(value, list))]
     if kind == "with a table":

@@ -8,6 +8,7 @@ import functools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -90,10 +91,14 @@ class Formula(nn.Module):
         self.flow = flow
         self.strength = 1.0
         self.gain = nn.Parameter(torch.ones(()))
+        self.register_buffer("scale", torch.ones(()))
+        self.scaling = {"default": 1.0}
+        self.processor = SimpleNamespace(scale=1.0)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor, strength: float = 1.0) -> Tensor:
-        strength = strength * self.strength
-        return (predict(x, t, condition, strength, self.flow) * self.gain).to(x.dtype)
+        strength = strength * self.strength * self.scaling["default"] * self.processor.scale
+        output = predict(x, t, condition, strength, self.flow)
+        return (output * self.gain * self.scale).to(x.dtype)
 
 
 class _Scriptable(nn.Module):
@@ -130,10 +135,39 @@ class Denoiser(nn.Module):
     def __init__(self, recipe: Recipe, log: Log) -> None:
         super().__init__()
         self.formula = Formula(recipe.solver == "flow")
+        vars(self)["first_formula"] = self.formula  # beside the modules: it is one of them already
         self.strength = 1.0
         self.recipe = recipe
         self.log = log
         self.buffer: Tensor | None = None
+
+    def reset(self) -> None:
+        """Takes back whatever has been changed."""
+        self.formula = self.first_formula
+        self.strength = self.formula.strength = 1.0
+        self.formula.scaling["default"] = self.formula.processor.scale = 1.0
+        self.formula.gain.data.fill_(1)
+        self.formula.scale.fill_(1)
+        self.buffer = None
+
+    def change(self, what: str) -> None:
+        """Changes something that is no argument."""
+        formula = self.formula
+        if what == "attribute":
+            self.strength = -1.0
+        elif what == "deep attribute":
+            formula.strength = -1.0
+        elif what == "dict entry":
+            formula.scaling["default"] = -1.0
+        elif what == "processor":
+            formula.processor.scale = -1.0
+        elif what == "weights":
+            formula.gain.data.mul_(0.8)
+        elif what == "buffer":
+            formula.scale.mul_(0.8)
+        elif what == "module exchanged":
+            self.formula = Formula(formula.flow).requires_grad_(False)
+            self.formula.strength = -1.0
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         x, t, condition, rest = self._read(args, kwargs)
@@ -235,12 +269,21 @@ class _Patched(Denoiser):
         self.formula.forward = forward_of_all
         self.weights = weights
 
+    def reset(self) -> None:
+        super().reset()
+        self.weights.clear()
+
 
 class _Noting(Denoiser):
     """Keeps what it was last asked and answered, and how often it was, as attributes."""
 
     calls = 0
     last: Any = None
+
+    def reset(self) -> None:
+        super().reset()
+        for name in ("calls", "last"):
+            vars(self).pop(name, None)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         answer = super().forward(*args, **kwargs)

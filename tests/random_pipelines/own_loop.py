@@ -144,14 +144,10 @@ class OwnLoop:
                 kept.mul_(-1)
         elif change == "scalar":
             self.rest["strength"] = -1.0
-        elif change == "attribute":
-            denoiser.strength = -1.0
-        elif change == "deep attribute":
-            denoiser.formula.strength = -1.0
-        elif change == "weights":
-            denoiser.formula.gain.data.mul_(0.8)
         elif change == "appears":
             self.rest["hint"] = torch.full((len(seeds), WIDTH), 0.8, dtype=self.condition.dtype)
-        else:
+        elif change == "vanishes":
             self.rest["hint"] = None
+        else:
+            denoiser.change(change)
         self.versions = [v + c for v, c in zip(self.versions, concerned, strict=True)]

@@ -150,14 +150,8 @@ class RandomPipeline:
 
     def reset(self) -> None:
         """Takes back what a run has changed of the denoiser."""
-        denoiser = self.denoiser
-        if isinstance(denoiser, Denoiser):
-            denoiser.strength = denoiser.formula.strength = 1.0
-            denoiser.formula.gain.data.fill_(1)
-            denoiser.buffer = None
-            for name in ("calls", "last"):
-                vars(denoiser).pop(name, None)
-            getattr(denoiser, "weights", {}).clear()
+        if isinstance(self.denoiser, Denoiser):
+            self.denoiser.reset()
 
     def after_enable(self) -> None:
         """What the recipe does once the pipeline has been enabled, or would have been."""
@@ -506,7 +500,6 @@ class _Run:
         change = self.recipe.change
         if change == "none" or len(self.log.steps) - 1 != self.steps // 2:
             return
-        denoiser = self.pipe.denoiser
         concerned = [change != "one sample" or seed % 2 == 1 for seed in self.seeds]
         if change in ("new tensor", "one sample"):
             factors = torch.where(torch.tensor(concerned), -1.0, 1.0)[: len(self.condition), None]
@@ -517,17 +510,12 @@ class _Run:
                 kept.mul_(-1)
         elif change == "scalar":
             self.strength = -1.0
-        elif change == "attribute":
-            denoiser.strength = -1.0
-        elif change == "deep attribute":
-            denoiser.formula.strength = -1.0
-        elif change == "weights":
-            with torch.no_grad():
-                denoiser.formula.gain.mul_(0.8)
         elif change == "appears":
             self.hint = torch.full((1, WIDTH), 0.8, dtype=self.dtype)
-        else:
+        elif change == "vanishes":
             self.hint = None
+        else:
+            self.pipe.denoiser.change(change)
         self.versions = [v + c for v, c in zip(self.versions, concerned, strict=True)]
 
     # What callbacks do ---------------------------------------------------------------------------
@@ -536,6 +524,10 @@ class _Run:
         callback = self.recipe.callback
         if callback == "asks after the step":
             self._ask_own(latents[0] * 0.5, t)
+        elif callback == "asks a copy":
+            usual, self.denoise = self.denoise, copy.deepcopy(self.pipe.unet)
+            self._ask_own(latents[0] * 0.5, t)
+            self.denoise = usual
         elif callback == "asks for one sample":
             self._ask_own(latents[0][:1] * 0.5, t)
         elif callback == "asks at the sample":

@@ -6,6 +6,8 @@ pipeline's own author makes (`Told`).
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -304,6 +306,37 @@ def draws_as_usual(case: Case) -> None:
         _check_same(case.followed.outcome, case.plain, ("states",))
 
 
+def takes_its_mask(case: Case) -> None:
+    """A mask as long as the report's steps is one that the pipeline takes."""
+    made = case.enabled(ErrorControlled(tolerance=0))
+    if made is None or made.report is None or made.outcome.error is not None:
+        return
+    if case.recipe.loop in ("usual", "stops early", "begins late") and made.report.steps:
+        masked = case.enabled(ad.FixedSchedule([True] * made.report.steps))
+        if masked is not None:
+            _check_same(masked.outcome, case.plain)
+
+
+def pickles(case: Case) -> None:
+    """Enabled, it is copied as it is plain: by pickle, and by deepcopy."""
+    plain = make(case.recipe)
+    for copied in (lambda pipe: pickle.loads(pickle.dumps(pipe)), copy.deepcopy):
+        try:
+            copied(plain)
+        except Exception:
+            continue
+        pipe = make(case.recipe)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                ad.enable(pipe, ErrorControlled(tolerance=0))
+            except ad.UnsupportedPipelineError:
+                return
+            other = copied(pipe)
+            other.after_enable()
+            _check_same(run(other, case.seeds), case.plain)
+
+
 def row_by_row(case: Case) -> None:
     """A batch is its samples, or a note says that it is decided as a whole."""
     recipe = case.recipe
@@ -341,6 +374,8 @@ PROMISES: dict[str, Callable[[Case], None]] = {
         near,
         as_its_twin,
         draws_as_usual,
+        takes_its_mask,
+        pickles,
         row_by_row,
     )
 }

@@ -24,12 +24,14 @@ _CONTAINERS = (
     "ordered dict",
     "mapping",
     "namedtuple",
+    "user dict",
+    "picky dataclass",
     "nested",
 )
 
 FEATURES: dict[str, tuple[str, ...]] = {
     # what the denoiser is asked, and what it answers with
-    "answer": ("tensor", *_CONTAINERS, "rows", "with a table", "one buffer"),
+    "answer": ("tensor", *_CONTAINERS, "rows", "with a table", "one buffer", "tensor subclass"),
     "question": (
         "positional",
         "named",
@@ -69,6 +71,10 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "attribute",
         "deep attribute",
         "weights",
+        "buffer",
+        "dict entry",
+        "processor",
+        "module exchanged",
         "appears",
         "vanishes",
     ),
@@ -82,6 +88,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "writes in place",
         "rewrites once",
         "previews",
+        "asks a copy",
         "raises",
     ),
     # the scheduler
@@ -107,6 +114,9 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "thread local",
         "closure",
         "class attribute",
+        "slots object",
+        "numpy array",
+        "python generator",
     ),
     "noise": (
         "none",
@@ -117,6 +127,8 @@ FEATURES: dict[str, tuple[str, ...]] = {
         "global numpy",
         "default generator",
         "global random",
+        "own random",
+        "nested generator",
     ),
     "window": ("always", "early", "middle", "late"),
     "scheduler": (
@@ -248,6 +260,9 @@ class Recipe:
         return self.noise != "none" or self.solver in ("ddim eta", "ancestral", "ddpm")
 
 
+_SINGLE = ("tensor", "rows", "one buffer", "tensor subclass")
+
+
 def _reconciled(recipe: Recipe) -> Recipe:
     """The recipe without the features that others leave no room for."""
     usual = {name: values[0] for name, values in FEATURES.items()}
@@ -266,7 +281,7 @@ def _reconciled(recipe: Recipe) -> Recipe:
     forbid(recipe.layout != "pictures" or recipe.streams == "two", "question")
     forbid(recipe.form in ("patched", "traced", "scripted"), "streams", "layout")
     forbid(recipe.layout != "pictures", "streams")
-    forbid(recipe.streams == "two" and recipe.answer in ("tensor", "rows", "one buffer"), "answer")
+    forbid(recipe.streams == "two" and recipe.answer in _SINGLE, "answer")
     own = recipe.scheduler in ("no config", "timesteps in a list", "slots")
     forbid(own, "solver", "layout")
     forbid(recipe.scheduler == "slots", "memory", "noise", "step_returns", "writes")
@@ -279,7 +294,7 @@ def _reconciled(recipe: Recipe) -> Recipe:
     forbid(recipe.layout == "stepped one by one", "scheduler", "step_returns")
     forbid(recipe.condition == "packed" and recipe.condition_rows == "per block", "condition")
     forbid(recipe.grad == "guided by gradients", "writes", "dtype", "layout")
-    forbid(recipe.grad != "no grad" and recipe.change == "weights", "change")
+    forbid(recipe.grad != "no grad" and recipe.change in ("weights", "buffer"), "change")
     forbid(recipe.grad == "inference", "change", "callback", "renewed")
     forbid(recipe.condition_rows == "per block" and recipe.condition == "rows", "condition")
     forbid(recipe.condition_rows == "per block" and recipe.change == "one sample", "change")

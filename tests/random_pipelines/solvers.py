@@ -188,6 +188,8 @@ class _Odd:
         self._own_generator = torch.Generator().manual_seed(11)
         self.log.generators.append(self._own_generator)
         self._own_numpy = np.random.default_rng(11)
+        self._own_random = random.Random(11)
+        self._own = SimpleNamespace(generator=torch.Generator().manual_seed(11))
 
     def step(
         self,
@@ -249,12 +251,17 @@ class _Odd:
             return torch.from_numpy(self._own_numpy.standard_normal(tuple(shape))).float()
         if source == "global numpy":
             return torch.from_numpy(np.random.standard_normal(tuple(shape))).float()
-        if source == "global random":
-            return torch.tensor([random.gauss(0, 1) for _ in range(like.numel())]).reshape(shape)
+        if source in ("global random", "own random"):
+            gauss = random.gauss if source == "global random" else self._own_random.gauss
+            return torch.tensor([gauss(0, 1) for _ in range(like.numel())]).reshape(shape)
         if isinstance(generator, list):
             each = len(like) // len(generator)
             return torch.cat([torch.randn(each, *shape[1:], generator=g) for g in generator])
-        sources = {"own generator": self._own_generator, "default generator": None}
+        sources = {
+            "own generator": self._own_generator,
+            "nested generator": self._own.generator,
+            "default generator": None,
+        }
         return torch.randn(shape, generator=sources.get(source, generator))
 
 
@@ -332,6 +339,46 @@ def _in_class(scheduler: Any) -> Any:
     return lambda tensor: setattr(cls, "past", tensor), lambda: cls.past
 
 
+class _Slot:
+    __slots__ = ("last",)
+
+
+def _in_slots(scheduler: Any) -> Any:
+    scheduler.past = _Slot()
+    scheduler.past.last = None
+
+    def remember(tensor: Tensor) -> None:
+        scheduler.past.last = tensor
+
+    return remember, lambda: scheduler.past.last
+
+
+def _in_numpy(scheduler: Any) -> Any:
+    scheduler.past = np.zeros(0)
+
+    def remember(tensor: Tensor) -> None:
+        if not scheduler.past.size:
+            scheduler.past = np.zeros(tuple(tensor.shape))
+        scheduler.past[:] = tensor.double().numpy()
+
+    def recall() -> Tensor | None:
+        return torch.from_numpy(scheduler.past.copy()).float() if scheduler.past.size else None
+
+    return remember, recall
+
+
+def _in_generator(scheduler: Any) -> Any:
+    def remembering() -> Any:
+        last = None
+        while True:
+            given = yield last
+            last = last if given is None else given
+
+    scheduler.past = remembering()
+    next(scheduler.past)
+    return lambda tensor: scheduler.past.send(tensor), lambda: scheduler.past.send(None)
+
+
 _MEMORIES: dict[str, Callable[[Any], Any]] = {
     "none": _nowhere,
     "list": _in_list,
@@ -342,4 +389,7 @@ _MEMORIES: dict[str, Callable[[Any], Any]] = {
     "thread local": _in_thread_local,
     "closure": _in_closure,
     "class attribute": _in_class,
+    "slots object": _in_slots,
+    "numpy array": _in_numpy,
+    "python generator": _in_generator,
 }
