@@ -162,7 +162,8 @@ class Denoiser(nn.Module):
         elif what == "processor":
             formula.processor.scale = -1.0
         elif what == "weights":
-            formula.gain.data.mul_(0.8)
+            with torch.no_grad():
+                formula.gain.mul_(0.8)
         elif what == "buffer":
             formula.scale.mul_(0.8)
         elif what == "module exchanged":
