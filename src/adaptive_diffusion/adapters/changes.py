@@ -182,6 +182,14 @@ class Attributes:
             self._values, self._held = values, held
         return changed
 
+    def differ(self) -> bool:
+        """Whether something is not as it was at the last look; takes nothing in."""
+        try:
+            values, held = self._read()
+        except LookupError:
+            return True
+        return values != self._values or not all(map(operator.is_, held, self._held))
+
     def note(self) -> None:
         """Takes in what there is now, as no change."""
         try:

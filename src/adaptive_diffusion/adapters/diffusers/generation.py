@@ -90,6 +90,8 @@ class Generation:
         else:
             answer = call.give(self._stand_in(loop, call, branch))
             loop.spared.append(call)
+            if any(loop.plan or ()) and loop.attributes is not None:
+                loop.attributes.note()
         if self._roles.is_side_network(module):
             loop.prepared |= {each.untyped_storage().data_ptr() for each in tensors(answer)}
         return answer

@@ -38,6 +38,7 @@ class Loop:
         memories: what its schedulers remember.
         attributes: of the pipeline and the modules called.
         prepared: where this iteration's answers of ControlNets are stored.
+        rearranged: a module was changed between two calls: an earlier one can't be made again.
         follows_skip: the iteration before was not computed for all samples.
         shape: of the sample that the scheduler steps.
         plan: which samples are computed; None until the first step has shown the samples.
@@ -56,6 +57,7 @@ class Loop:
     memories: dict[int, Memory] = field(default_factory=dict)
     attributes: Attributes | None = None
     prepared: set[int] = field(default_factory=set)
+    rearranged: bool = False
     follows_skip: bool = False
     shape: torch.Size | None = None
     plan: list[bool] | None = None
@@ -80,7 +82,7 @@ class Loop:
         self.branches = {key: self.branches[key] for key in self.asked}
         self.asked, self.spared = {}, []
         self.prepared.clear()
-        self.follows_skip = not self.is_computed
+        self.follows_skip, self.rearranged = not self.is_computed, False
         self.calls.clear()
         self.steps.clear()
         self.results.clear()
@@ -99,8 +101,8 @@ class Loop:
             return
         spared, self.spared = self.spared, []
         self.plan = [True] * len(self.trajectory.traces)
-        if not all(call.is_as_given for call in spared):  # the pipeline has gone on with them
-            self.trajectory.forget()
+        if self.rearranged or not all(call.is_as_given for call in spared):
+            self.trajectory.forget()  # the pipeline has gone on with them, or the module has
             return
         self.trajectory.restart()
         for call in spared:
@@ -130,6 +132,8 @@ class Loop:
         key: Hashable = (*place, shapes(call.args, call.kwargs))
         self.calls[id(call.module)] += 1
         self.asked[key] = call
+        if self.spared and self.attributes is not None:
+            self.rearranged = self.rearranged or self.attributes.differ()
         is_new = key not in self.branches
         branch = self.branches.setdefault(key, Branch())
         if is_new:
