@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaptive_diffusion.adapters.changes import Arguments
-from adaptive_diffusion.adapters.containers import map_tensors, tensors, version_of
+from adaptive_diffusion.adapters.containers import items, map_tensors, tensors, version_of
 
-__all__ = ["Branch", "Call", "copied", "is_patched"]
+__all__ = ["Branch", "Call", "copied", "has_unclear_rows", "is_patched", "modules_of"]
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Call:
         """Whether gradients may pass through the call: to its arguments, or to the weights."""
         if not torch.is_grad_enabled():
             return False
-        parts = self.module.parameters() if weights and isinstance(self.module, nn.Module) else ()
+        parts = [p for each in modules_of(self.module) for p in each.parameters() if weights]
         return any(each.requires_grad for each in (*tensors((self.args, self.kwargs)), *parts))
 
 
@@ -83,6 +83,21 @@ def copied(value: Any) -> Any:
     return map_tensors(lambda tensor: tensor.detach().clone(), value)
 
 
+def has_unclear_rows(value: Any, rows: int) -> bool:
+    """Whether an argument may have something for each of a batch's rows that is no tensor's row.
+
+    A list or an array with an entry per row; a packed sequence with the bounds of its parts.
+    """
+    if isinstance(value, Tensor):
+        is_bounds = value.ndim == 1 and not value.is_floating_point() and len(value) == rows + 1
+        return is_bounds and bool(value[0] == 0) and bool((value.diff() >= 0).all())
+    if hasattr(value, "__array__"):
+        return getattr(value, "ndim", 0) > 0 and len(value) == rows
+    if isinstance(value, (list, tuple)) and len(value) == rows:
+        return not all(isinstance(each, Tensor) and each.shape[:1] == (rows,) for each in value)
+    return any(has_unclear_rows(each, rows) for each in items(value))
+
+
 def is_patched(module: Any) -> bool:
     """Whether parts of a module run other code than their classes'.
 
@@ -92,9 +107,18 @@ def is_patched(module: Any) -> bool:
     processors = getattr(module, "attn_processors", {}).values()
     if not all(type(each).__module__.startswith("diffusers.models") for each in processors):
         return True
-    inner = getattr(module, "_orig_mod", module)
-    parts = inner.modules() if isinstance(inner, nn.Module) else ()
-    return any(_has_foreign_code(part) for part in parts if part is not inner)
+    inners = [getattr(each, "_orig_mod", each) for each in modules_of(module)]
+    parts = (part for inner in inners for part in inner.modules() if part is not inner)
+    return any(map(_has_foreign_code, parts))
+
+
+def modules_of(denoiser: Any) -> list[nn.Module]:
+    """The module that a denoiser is, or those that an object or a method of one holds."""
+    if isinstance(denoiser, nn.Module):
+        return [denoiser]
+    owner = getattr(denoiser, "__self__", denoiser)
+    held = [owner, *getattr(owner, "__dict__", {}).values()]
+    return [each for each in held if isinstance(each, nn.Module)]
 
 
 def _has_foreign_code(part: nn.Module) -> bool:

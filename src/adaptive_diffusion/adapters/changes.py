@@ -25,6 +25,7 @@ from adaptive_diffusion.adapters.containers import leaves, version_of
 __all__ = ["Arguments", "Attributes"]
 
 _SCALARS = (bool, int, float, complex, str)
+_COPIES = 3  # moves in a row until a tensor that is written over is not copied any more
 _RESTS_OF_NUMBERS = 2  # second-order schedulers pass a timestep twice
 
 
@@ -73,8 +74,8 @@ class _Value:
     """One argument: its latest value, and for how many steps it has rested."""
 
     def __init__(self, value: Any) -> None:
-        self._rests = 0
-        self._was_seen_to_move = False
+        self._rests = self._moves = self._address = 0
+        self._was_seen_to_move = self._is_copy = False
         self._keep(value)
 
     def changes_to(self, value: Any, after_skip: bool, late: list[Tensor]) -> bool:
@@ -95,11 +96,9 @@ class _Value:
         before = self._held() if isinstance(self._held, weakref.ref) else self._held
         if not isinstance(before, Tensor):
             return False
-        if _is_same(value, before):
-            version = version_of(value)
-            if version is not None:
-                return version == self._version
-        elif self._was_seen_to_move:
+        if _is_same(value, before) and version_of(value) is not None:
+            return version_of(value) == self._version
+        if self._was_seen_to_move and not self._is_copy:
             return False
         return self._equals(value, before, late)
 
@@ -116,14 +115,24 @@ class _Value:
         return True
 
     def _keep(self, value: Any) -> None:
-        """Tensors that rest are held; of others it is enough to recognise them."""
-        self._version = version_of(value) if isinstance(value, Tensor) else None
+        """Tensors that rest are held; of others it is enough to recognise them.
+
+        Of one that is written over a copy is held: what is written may be the same again.
+        """
         if not isinstance(value, Tensor):
-            self._held = value
-        elif self._was_seen_to_move:
-            self._held = weakref.ref(value)
+            self._held, self._version, self._is_copy = value, None, False
+            return
+        before = self._address
+        self._address = _address(value)
+        written_over = before == self._address and self._was_seen_to_move
+        self._moves = self._moves + 1 if self._was_seen_to_move else 0
+        self._version = version_of(value)
+        self._is_copy = self._version is None or (written_over and self._moves <= _COPIES)
+        if self._is_copy:
+            self._held = value.clone()
+            self._version = version_of(self._held)
         else:
-            self._held = value if self._version is not None else value.clone()
+            self._held = weakref.ref(value) if self._was_seen_to_move else value
 
 
 def _can_be_read(tensor: Tensor) -> bool:
@@ -227,14 +236,17 @@ class Attributes:
         for each in self._objects:
             is_module = isinstance(each, nn.Module)
             for part in each.modules() if is_module else [each]:
+                if isinstance(part, nn.Module):
+                    self._references += [(part._modules, name) for name in part._modules]
                 if not type(part).__module__.startswith("torch."):
-                    self._add(vars(part), _has_many_numbers(part))
+                    self._add(vars(part), _has_many_numbers(part), is_module)
             if is_module:
-                self._weights += [w for w in each.parameters() if not w.is_inference()]
+                held = (*each.parameters(), *each.buffers())
+                self._weights += [tensor for tensor in held if not tensor.is_inference()]
         self._values, self._held = self._read()
         self._moved_at = [self._looks] * (len(self._values) + len(self._held))
 
-    def _add(self, attributes: dict[str, Any], has_many_numbers: bool) -> None:
+    def _add(self, attributes: dict[str, Any], has_many_numbers: bool, is_module: bool) -> None:
         """Of the whole numbers in a library's modules none is a scale, and there are many."""
         self._sized.append(attributes)
         scalars = (float, str) if has_many_numbers else _SCALARS
@@ -246,9 +258,9 @@ class Attributes:
             elif isinstance(value, (list, dict)):
                 self._references.append((attributes, name))
                 self._add_entries(value)
-            elif has_many_numbers and _is_plain_object(value):
+            elif is_module and _is_plain_object(value):
                 self._references.append((attributes, name))
-                self._add(vars(value), has_many_numbers)
+                self._add(vars(value), has_many_numbers, is_module=False)
 
     def _add_entries(self, container: Any) -> None:
         self._sized.append(container)

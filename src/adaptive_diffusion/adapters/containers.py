@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _SEQUENCES = (list, tuple, deque)
+_MAPPINGS = (MutableMapping, MappingProxyType)  # others are known by their attributes
 _PLAIN = (Tensor, str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device)
 _NO_RECORDS = (Tensor, nn.Module, torch.Generator, type)
 
@@ -57,7 +59,7 @@ def leaves(value: Any, within: tuple[Any, ...] = ()) -> Iterator[Any]:
 
 def items(value: Any) -> Iterable[Any]:
     """What is in a container; nothing is in anything else."""
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPINGS):
         return value.values()
     if isinstance(value, _SEQUENCES):
         return value
@@ -66,7 +68,7 @@ def items(value: Any) -> Iterable[Any]:
 
 def map_items(function: Callable[[Any], Any], value: Any) -> Any:
     """A container with `function` applied to each of its `items`; anything else as it is."""
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPINGS):
         return _map_mapping(function, value)
     if isinstance(value, _SEQUENCES):
         return _map_sequence(function, value)
@@ -92,7 +94,7 @@ def version_of(tensor: Tensor) -> int | None:
 
 
 def _is_container(value: Any) -> bool:
-    return isinstance(value, (Mapping, *_SEQUENCES)) or _is_record(value)
+    return isinstance(value, (*_MAPPINGS, *_SEQUENCES)) or _is_record(value)
 
 
 def _is_record(value: Any) -> bool:

@@ -30,7 +30,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched
+from adaptive_diffusion.adapters.calls import (
+    Branch,
+    Call,
+    copied,
+    has_unclear_rows,
+    is_patched,
+    modules_of,
+)
+from adaptive_diffusion.adapters.changes import Attributes
 from adaptive_diffusion.adapters.containers import items, map_items, map_tensors
 from adaptive_diffusion.errors import NoReportError, PolicyError, StepsError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule, is_monotonic
@@ -88,6 +96,8 @@ class AdaptiveDenoiser:
         self._open: int | None = None
         self._stepped = False
         self._plan: list[bool] = []
+        self._follows_skip = False
+        self._attributes = Attributes([])
         self._notes: list[str] = []
         self._began = self._ended = 0.0
 
@@ -128,15 +138,16 @@ class AdaptiveDenoiser:
         with torch.set_grad_enabled(call.records_gradients(weights=False)):
             step = self._step_of(t, x)
             if step != self._open:
-                self._open_step(step, x)
+                self._open_step(step, call)
             branch = self._branch_of(call)
             if torch.is_grad_enabled():
                 self._note("steps with gradients were computed")
                 self._restart()
             output = self._reuse_or_compute(call, branch)
             if self._take_step is None:
-                output = self._filled(output, x)
+                output = self._filled(len(self._calls), output, x)
             self._calls.append(call)
+            self._attributes.note()
             if not torch.is_grad_enabled():
                 output = call.give(copied(output))  # the caller may write into it
             self._ended = time.perf_counter()
@@ -212,26 +223,35 @@ class AdaptiveDenoiser:
         before = self._calls[0].args[0]
         return x.shape != before.shape or not torch.equal(x, before)
 
-    def _open_step(self, step: int, x: Tensor) -> None:
+    def _open_step(self, step: int, call: Call) -> None:
+        x = call.args[0]
         if self._trajectory is None:
-            self._trajectory = self._begin(x)
+            self._trajectory = self._begin(call)
         else:
             if self._take_step is None:
                 self._trajectory.see(x)
             elif not self._stepped:
                 raise StepsError("the loop took a step by itself: x = denoise.step(output, t, x)")
             self._trajectory.close()
+        self._follows_skip = not all(self._plan)
         self._plan = self._trajectory.open()
-        if len(self._calls) < len(self._branches):
-            del self._branches[len(self._calls) :]
-            self._restart()
+        is_one_missing = len(self._calls) < len(self._branches)
+        del self._branches[len(self._calls) :]
         self._open, self._calls, self._spared, self._stepped = step, [], [], False
+        if is_one_missing or self._attributes.have_changed():
+            self._restart()
 
-    def _begin(self, x: Tensor) -> Trajectory:
+    def _begin(self, call: Call) -> Trajectory:
         assert self._schedule is not None
-        samples = len(x)
+        self._attributes = Attributes(modules_of(self._denoiser))
+        samples = len(call.args[0])
+        reason = ""
         if samples > 1 and is_patched(self._denoiser):
-            self._note("the batch is decided as a whole: parts of the denoiser are patched")
+            reason = "parts of the denoiser are patched"
+        elif samples > 1 and has_unclear_rows(call.kwargs, samples):
+            reason = "the rows of the conditioning can't be told apart"
+        if reason:
+            self._note(f"the batch is decided as a whole: {reason}")
             samples = 1
         return Trajectory(self._policy, self._schedule, samples)
 
@@ -242,7 +262,8 @@ class AdaptiveDenoiser:
         if is_new:
             self._branches.append(Branch())
         branch = self._branches[len(self._calls)]
-        if branch.arguments.have_changed((), call.kwargs) or is_new:
+        changed = branch.arguments.have_changed((), call.kwargs, self._follows_skip) or is_new
+        if changed and self._open:
             self._restart()
         return branch
 
@@ -257,6 +278,8 @@ class AdaptiveDenoiser:
         self._trajectory.restart()
         for call, branch in spared:
             branch.remember(call.compute_after_all())
+        for place, call in enumerate(self._calls if self._take_step is None else ()):
+            self._filled(place, self._branches[place].output, call.args[0])  # history begins here
 
     def _reuse_or_compute(self, call: Call, branch: Branch) -> Any:
         if all(self._plan):
@@ -268,13 +291,13 @@ class AdaptiveDenoiser:
             branch.remember(self._compute_rows(call, branch.output))
         return branch.output
 
-    def _filled(self, output: Any, x: Tensor) -> Any:
-        """The output, with each of its tensors forecast where it was not computed."""
+    def _filled(self, place: int, output: Any, x: Tensor) -> Any:
+        """A call's output, with each of its tensors forecast where it was not computed."""
         trajectory, places = self._trajectory, itertools.count()
         assert trajectory is not None
 
         def fill(tensor: Tensor) -> Tensor:
-            key = len(self._calls), next(places)
+            key = place, next(places)
             has_rows = tensor.is_floating_point() and tensor.ndim > 0 and len(tensor) == len(x)
             return trajectory.fill(key, tensor, x) if has_rows else tensor
 

@@ -46,6 +46,11 @@ class Forecaster:
         """For each sample, whether an output of it has been computed in this sequence."""
         return [False] * self._samples if self._history is None else self._history.known
 
+    @property
+    def goes_by_samples(self) -> bool:
+        """Whether what is remembered depends on the sample, too, or may in this step."""
+        return self._noisy or self._history is None
+
     def restart(self) -> None:
         """Forgets all outputs, and how far lines through them held."""
         self._history, self._agreement = None, Agreement(self._samples)

@@ -71,11 +71,12 @@ class Stream:
         ]
         # what was computed is somebody else's, who may write into it: the next call, the solver
         kept = filled.detach().clone() if any(mask) else filled
+        before = start.detach().clone() if self.forecaster.goes_by_samples else start
         result = self._tape.record(step, solver, filled, start, pending, kept)
         self.turned = self.forecaster.hear_of_noise(solver.drew_noise)
         if self.turned:
             self._tape.forget()
-        self.forecaster.remember(step, mask, kept, start)
+        self.forecaster.remember(step, mask, kept, before)
         self.see(result)
         return result
 

@@ -54,6 +54,11 @@ class Trajectory:
         return self.traces[0].step
 
     @property
+    def is_at_its_end(self) -> bool:
+        """Whether the open step, or the last one closed, is the loop's last."""
+        return len(self.mask[0]) >= len(self._schedule)
+
+    @property
     def mask(self) -> list[list[bool]]:
         """For every sample, which steps were computed, the open one included."""
         opened = (

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adaptive_diffusion.adapters.calls import has_unclear_rows
 from adaptive_diffusion.adapters.containers import (
     is_plain,
     items,
@@ -47,6 +48,7 @@ class Layout:
 
     Attributes:
         samples: how many samples decide for themselves; 1 for a batch decided as a whole.
+        is_sure: False where all samples are alike, so that the order of rows does not show.
         frames: rows that a sample has in each block of a tensor with frames in its rows.
         reason: why a batch is decided as a whole; None if it is not.
     """
@@ -54,6 +56,7 @@ class Layout:
     samples: int
     frames: int = 1
     reason: str | None = None
+    is_sure: bool = True
 
 
 def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -101,7 +104,9 @@ def layout_of(
         ]
         reason = next((reason for reason in found if reason is not None), None)
         if reason is None:
-            return Layout(samples, frames)
+            rows = (len(tensor) for tensor in inputs)
+            are_alike = torch.equal(sample, sample[:1].expand_as(sample))
+            return Layout(samples, frames, is_sure=not are_alike or max(rows) <= len(sample))
         reasons.append(reason)
     return Layout(1, reason=reasons[0])
 
@@ -200,11 +205,24 @@ def _may_be_samples(value: Any) -> bool:
 
 
 def _row_list_test(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any], bool]:
-    """What tells the lists with an entry per row; there are some if the samples come in a list."""
+    """What tells the lists with an entry per row.
+
+    There are some if the samples come in a list. Beside a tensor it is one if its entries have the
+    shape of the tensor's rows.
+    """
     given = _given(args, kwargs)
-    if not isinstance(given, list):
+    if given is None:
         return lambda value: False
-    return lambda value: isinstance(value, list) and len(value) == len(given)
+    shape = given[0].shape if len(given) else None
+
+    def is_row_list(value: Any) -> bool:
+        if not isinstance(value, list) or len(value) != len(given):
+            return False
+        return isinstance(given, list) or all(
+            isinstance(each, Tensor) and each.shape == shape for each in value
+        )
+
+    return is_row_list
 
 
 def _is_cache(value: Any) -> bool:
@@ -262,10 +280,15 @@ def _mismatch(
         return "the denoiser's input does not repeat the samples block by block"
     if blocks[0].shape == sample.shape and not _are_in_order(blocks[0], sample):
         return "the denoiser's input has the samples in another order"
+    is_row_list = _row_list_test(args, kwargs)
     for name, value in _named(args, kwargs):
         if _may_keep(value):
             kind = type(value).__name__
             return f"the denoiser's argument {name!r} ({kind}) may keep what it is shown"
+        if is_row_list(value):
+            continue
+        if isinstance(_given(args, kwargs), Tensor) and has_unclear_rows(value, len(given)):
+            return f"the rows of the denoiser's argument {name!r} can't be matched to samples"
     rows = _rows(given, frames)
     for name, tensor in _named_tensors(args, kwargs):
         if name == _POSITIONS or _is_position_table(name) or not tensor.ndim or len(tensor) == 1:

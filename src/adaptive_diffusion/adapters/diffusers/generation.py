@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched
+from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched, modules_of
 from adaptive_diffusion.adapters.changes import Attributes
 from adaptive_diffusion.adapters.containers import map_tensors, tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, call_on_rows, layout_of
@@ -224,6 +224,7 @@ class Generation:
         assert loop.trajectory is not None
         if not loop.steps:
             self._heed_changes(loop, solver.output)
+            self._look_again_at_rows(loop, solver.sample)
         key = self._stream(loop, solver)
         loop.streams.add(key)
         loop.steps[id(solver.scheduler)] += 1
@@ -245,6 +246,14 @@ class Generation:
         elif loop.is_computed and loop.has_changed_meanwhile():
             loop.restart()
         loop.attributes.note()
+
+    def _look_again_at_rows(self, loop: Loop, sample: Tensor) -> None:
+        """Samples that were all alike at first may show later whose rows are whose."""
+        if loop.layout.is_sure or not loop.is_computed:
+            return
+        layout = self._layout(loop, sample)
+        if layout.samples == loop.layout.samples:
+            loop.layout = layout
 
     # Loops --------------------------------------------------------------------------------------
 
@@ -268,7 +277,7 @@ class Generation:
         schedule = noise_schedule(solver.scheduler)
         schedule = schedule.tail(position_of(solver.timestep, solver.scheduler))
         self._note(self._check_loop(len(schedule)))
-        modules = {id(call.module): call.module for call in loop.calls_asked}
+        modules = {id(m): m for call in loop.calls_asked for m in modules_of(call.module)}
         loop.attributes = Attributes([self._pipeline, *modules.values()])
         loop.layout = self._layout(loop, solver.sample)
         trajectory = Trajectory(self._policy, schedule, loop.layout.samples)
@@ -311,6 +320,8 @@ class Generation:
 
         One in the middle of a loop (a preview) is no part of this one.
         """
+        if self._loop is not None and self._loop.is_complete:
+            self._end_loop()
         if self._loop is None or self._loop.trajectory is None:
             self._mask = _side_by_side(self._mask, report.mask)
             self._others |= report.roles

@@ -56,7 +56,7 @@ _lock = threading.RLock()
 _running: list[_Active] = []
 _users: Counter[tuple[str, int]] = Counter()
 _undo: dict[tuple[str, int], Callable[[], None]] = {}
-_WRAPPED = ("step", "set_timesteps")
+_WRAPPED = frozenset({"step", "set_timesteps"})
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def _call_through(
 
 @contextmanager
 def _wrapped(scheduler: Any) -> Iterator[None]:
-    names = {name for name in _WRAPPED if name in vars(scheduler)}
+    names = set(_WRAPPED & getattr(scheduler, "__dict__", {}).keys())
     cls = type(scheduler)
     with ExitStack() as stack:
         stack.enter_context(_shared(("scheduler class", id(cls)), functools.partial(_wrap, cls)))

@@ -71,6 +71,11 @@ class Loop:
         return self.plan is None or all(self.plan)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all of its steps have been taken."""
+        return self.trajectory is not None and bool(self.steps) and self.trajectory.is_at_its_end
+
+    @property
     def calls_asked(self) -> list[Call]:
         """This iteration's calls, as long as they are needed."""
         return [call for call in self.asked.values() if call is not None]
@@ -87,6 +92,8 @@ class Loop:
         self.steps.clear()
         self.results.clear()
         self.plan = self.trajectory.open()
+        if not self.layout.is_sure and any(self.plan):
+            self.plan = self.trajectory.compute_all()
         if self.attributes is not None and self.attributes.have_changed():
             self.restart()
 

@@ -33,6 +33,7 @@ from adaptive_diffusion.adapters.diffusers.randomness import (
 
 __all__ = ["Memory", "Snapshot", "step_parameters"]
 
+_PLAIN_SLOTS = (deque, types.SimpleNamespace)
 _NOTHING = object()
 _USUAL = ("model_output", "timestep", "sample")
 _DEPTH = 6  # containers within containers; deeper ones stay as they are
@@ -69,6 +70,7 @@ class Memory:
         self._roots = [getattr(scheduler, "__dict__", {}), *(_closure(each) for each in functions)]
         if not self._is_known:
             self._roots += [_globals(each) for each in functions]
+            self._roots += [scheduler, *_own_classes(scheduler)]
         self._names = frozenset(name for each in functions for name in each.__code__.co_names)
         found = [value for value, _ in _walk(self._roots)]
         self.sources = [source_of(value) for value in found if is_source(value)]
@@ -150,6 +152,8 @@ def _inside(value: Any) -> list[Any]:
         return [value.func, *value.args, value.keywords]
     if isinstance(value, types.CellType):
         return [value.cell_contents] if _is_filled(value) else []
+    if _has_slots_or_is_class(value):
+        return list(_settable(value).values())
     return [vars(value)] if _may_change(value) else []
 
 
@@ -175,6 +179,8 @@ def _content(value: Any) -> Any:
         return [value.cell_contents] if _is_filled(value) else None
     if isinstance(value, set):
         return set(value)
+    if _has_slots_or_is_class(value):
+        return _settable(value)
     return value if _is_array(value) and value.flags.writeable else None
 
 
@@ -183,6 +189,11 @@ def _put_back(holder: Any, content: Any) -> None:
         holder.cell_contents = content[0]
     elif _is_array(holder):
         holder[...] = content
+    elif _has_slots_or_is_class(holder):
+        for name in _settable(holder).keys() - content.keys():
+            delattr(holder, name)
+        for name, value in content.items():
+            setattr(holder, name, value)
     elif isinstance(holder, list):
         holder[:] = content
     elif isinstance(holder, deque):
@@ -213,6 +224,35 @@ def _functions(scheduler: Any, step: Callable[..., Any]) -> list[types.FunctionT
     ]
     unwrapped = [inspect.unwrap(value) for value in (step, *own) if callable(value)]
     return [value for value in unwrapped if isinstance(value, types.FunctionType)]
+
+
+def _own_classes(scheduler: Any) -> list[type]:
+    """The classes, not of diffusers, that may keep something in attributes of their own."""
+    return [
+        each
+        for each in type(scheduler).__mro__
+        if not _is_diffusers_own(each) and each is not object
+    ]
+
+
+def _has_slots_or_is_class(value: Any) -> bool:
+    if isinstance(value, type):
+        return True
+    return "__slots__" in vars(type(value)) and not isinstance(value, (Tensor, *_PLAIN_SLOTS))
+
+
+def _settable(value: Any) -> dict[str, Any]:
+    """The attributes of a class that are no code, or those in an object's slots."""
+    if isinstance(value, type):
+        code = (types.FunctionType, staticmethod, classmethod, property, types.MemberDescriptorType)
+        return {
+            name: held
+            for name, held in vars(value).items()
+            if not name.startswith("__") and not isinstance(held, (*code, type))
+        }
+    names = vars(type(value))["__slots__"]
+    names = (names,) if isinstance(names, str) else names
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _is_diffusers_own(cls: type) -> bool:

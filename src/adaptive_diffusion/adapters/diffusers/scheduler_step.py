@@ -148,8 +148,9 @@ class SchedulerStep:
         self._memory.restore(state)
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
-        if self._memory.writes:
-            output, sample = output.clone(), sample.clone()
+        if self._memory.writes:  # the pipeline's own tensors are written into as in a plain run
+            output = output if output is self.output else output.clone()
+            sample = sample if sample is self.sample else sample.clone()
         self._arguments.update(model_output=output, sample=sample)
         if self._noise_states is None:
             self._run_first(sample.device)
