@@ -3,6 +3,7 @@
 from adaptive_diffusion.adapters.denoiser import AdaptiveDenoiser
 from adaptive_diffusion.api import accelerate, disable, enable, report
 from adaptive_diffusion.calibration import calibrate
+from adaptive_diffusion.checking import Check, check
 from adaptive_diffusion.errors import (
     AdaptiveDiffusionError,
     CalibrationError,
@@ -26,6 +27,7 @@ __all__ = [
     "AdaptiveDenoiser",
     "AdaptiveDiffusionError",
     "CalibrationError",
+    "Check",
     "ErrorControlled",
     "FixedSchedule",
     "MiniatureError",
@@ -42,6 +44,7 @@ __all__ = [
     "UnsupportedPipelineError",
     "accelerate",
     "calibrate",
+    "check",
     "disable",
     "enable",
     "load_miniature",

@@ -18,8 +18,7 @@ import datetime
 import inspect
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline, sampling_rate
-from adaptive_diffusion.api import accelerate, disable
+from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.numerics.metrics import SMALLEST_SSIM, psnr, ssim
 from adaptive_diffusion.numerics.spectrogram import spectrogram
@@ -92,7 +91,7 @@ def calibrate(
     goal = choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
     check_pipeline(pipe)
     samples = _samples(prompts, seed)
-    with _plain(pipe):
+    with pipelines.plain(pipe):
         _check_call(pipe, samples[0], call)
         runs = _Runs(pipe, call, notify or (lambda _: None))
         runs.make_full(samples, needs_ssim=goal.kind == "ssim")
@@ -183,18 +182,6 @@ def _arguments(sample: _Sample, call: dict[str, Any]) -> dict[str, Any]:
 
 
 # Runs ------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _plain(pipe: Any) -> Iterator[None]:
-    """The pipeline runs in full; a setting that it has comes back afterwards."""
-    before = pipelines.setting_of(pipe)
-    disable(pipe)
-    try:
-        yield
-    finally:
-        if before is not None:
-            pipelines.enable(pipe, before)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from adaptive_diffusion.adapters import changes as changes_module
 from adaptive_diffusion.adapters.changes import Arguments, Attributes
 
 STEPS = 10
@@ -68,6 +69,21 @@ def test_so_is_a_number(at: int, old: float, new: float) -> None:
 def test_views_of_the_same_numbers_are_the_same() -> None:
     prompts = embedding(0)
     assert changes(lambda step: prompts[:1]) == []
+
+
+def test_on_a_device_it_is_noticed_when_the_answer_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Values are compared there, and nothing is waited for on the way."""
+    monkeypatch.setattr(changes_module, "_can_be_read", lambda tensor: False)
+    arguments, reads = Arguments(), []
+    for step in range(STEPS):
+        with monkeypatch.context() as patch:
+            if step > 1:
+                patch.setattr(torch, "equal", lambda *_: 1 / 0)
+            assert not arguments.have_changed((), {"prompt": embedding(int(step >= 6))})
+        reads.append(arguments.have_changed_meanwhile())
+    assert reads == [step == 6 for step in range(STEPS)]
 
 
 MOVING: dict[str, Callable[[int], Any]] = {

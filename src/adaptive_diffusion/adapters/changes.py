@@ -108,9 +108,9 @@ class _Value:
             return False
         if value.device != before.device or version_of(before) != self._version:
             return False
-        if value.device.type == "cpu":
-            return torch.equal(value, before)
-        if not self._rests:  # not known to rest: it will be seen to move, or not, on the device
+        if (
+            _can_be_read(value) or not self._rests
+        ):  # at first all is computed, and may be waited for
             return torch.equal(value, before)
         late.append((value != before).any())
         return True
@@ -124,6 +124,11 @@ class _Value:
             self._held = weakref.ref(value)
         else:
             self._held = value if self._version is not None else value.clone()
+
+
+def _can_be_read(tensor: Tensor) -> bool:
+    """Whether its numbers are at hand without waiting for a device."""
+    return tensor.device.type == "cpu"
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

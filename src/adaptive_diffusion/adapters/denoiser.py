@@ -176,7 +176,7 @@ class AdaptiveDenoiser:
         """
         if self._trajectory is None:
             raise NoReportError("the loop has made no step yet: call start(timesteps), then loop")
-        if not self._trajectory.repeats:
+        if self._trajectory.repeats is False:
             self._note("skipped steps keep their forecasts: the given step does not repeat")
         return Report(
             self._policy, self._trajectory.mask, self._ended - self._began, list(self._notes)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from adaptive_diffusion.apps.doctor import doctor
 from adaptive_diffusion.apps.inputs import (
     EngineName,
     PolicyName,
@@ -589,6 +590,9 @@ def ui(
         return load_pipeline(name, device=device, dtype=dtype)
 
     launch(Models(names, load), host, port, open_browser=browser)
+
+
+app.command()(doctor)
 
 
 @app.command()

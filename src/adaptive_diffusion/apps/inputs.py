@@ -118,15 +118,15 @@ def read_prompts(typed: Sequence[str], file: Path | None) -> list[str]:
     return prompts + found
 
 
-def writable_file(file: Path) -> Path:
+def writable_file(file: Path, option: str = "--out") -> Path:
     """The file's path, once it is known that it can be written."""
     if file.is_dir():
-        raise ValueError(f"--out {file} is a folder: name a file in it")
-    writable_folder(file.parent)
+        raise ValueError(f"{option} {file} is a folder: name a file in it")
+    writable_folder(file.parent, option)
     return file
 
 
-def writable_folder(folder: Path) -> Path:
+def writable_folder(folder: Path, option: str = "--out") -> Path:
     """The folder, made if need be, after a trial: minutes of work must not end at a closed door."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,6 +135,6 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(
-            f"--out {folder} can't be written to ({reason}): name another folder"
+            f"{option} {folder} can't be written to ({reason}): name another folder"
         ) from error
     return folder

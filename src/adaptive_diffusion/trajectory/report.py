@@ -24,12 +24,18 @@ class Report:
             of its last step.
         notes: what the user should know: why a batch was decided as a whole, or why nothing
             was skipped.
+        roles: by its name in the pipeline, what each module called in the loop was found to be:
+            "denoiser", "side network" (a ControlNet) or "bystander", which is always computed.
+        repeats: whether the scheduler's steps led to the same sample when they were taken again;
+            None if none was.
     """
 
     policy: Policy
     mask: list[list[bool]]
     seconds: float
     notes: list[str] = field(default_factory=list)
+    roles: dict[str, str] = field(default_factory=dict)
+    repeats: bool | None = None
 
     @property
     def steps(self) -> int:

@@ -33,8 +33,8 @@ class Stream:
         self._result: Tensor | None = None
 
     @property
-    def repeats(self) -> bool:
-        """Whether the solver's steps can be taken again, as far as that was tried."""
+    def repeats(self) -> bool | None:
+        """Whether the solver's steps can be taken again; None if that was not tried."""
         return self._tape.repeats
 
     def restart(self) -> None:
@@ -66,7 +66,7 @@ class Stream:
         if start is not sample:
             filled = self.forecaster.follow(step, filled, start - sample)
         pending = [
-            self._policy.backfill and self.repeats and known and not computed
+            self._policy.backfill and self.repeats is not False and known and not computed
             for known, computed in zip(self.forecaster.known, mask, strict=True)
         ]
         # what was computed is somebody else's, who may write into it: the next call, the solver

@@ -71,12 +71,11 @@ class Tape:
     to be taken again are taken as they were, for once; if they lead elsewhere, none ever is.
 
     Attributes:
-        repeats: whether the same steps lead to the same sample, as far as that was tried.
+        repeats: whether the same steps lead to the same sample; None until that was tried.
     """
 
     def __init__(self) -> None:
-        self.repeats = True
-        self._tried = False
+        self.repeats: bool | None = None
         self._entries: list[_Entry] = []
         self._start: tuple[Any, Tensor] | None = None
         self._result: Tensor | None = None
@@ -139,8 +138,8 @@ class Tape:
         """
         assert self._start is not None
         assert self._result is not None
-        if not self._tried:
-            self._tried, self.repeats = True, self._try()
+        if self.repeats is None:
+            self.repeats = self._try()
         if not self.repeats:
             self.forget()
             return sample

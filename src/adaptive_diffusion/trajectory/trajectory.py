@@ -93,9 +93,10 @@ class Trajectory:
             trace.begun = self.step if computed else self.step + 1
 
     @property
-    def repeats(self) -> bool:
-        """Whether the solvers' steps can be taken again, as far as that was tried."""
-        return all(stream.repeats for stream in self._streams.values())
+    def repeats(self) -> bool | None:
+        """Whether the solvers' steps can be taken again; None if that was not tried."""
+        tried = [each.repeats for each in self._streams.values() if each.repeats is not None]
+        return all(tried) if tried else None
 
     def cancel(self) -> None:
         """Takes back that a step was begun: it belongs to another loop."""

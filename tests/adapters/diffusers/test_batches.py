@@ -197,6 +197,22 @@ def test_rows_of_a_sample_stand_block_by_block() -> None:
     assert rows_of([True], 4) == [0, 1, 2, 3]
 
 
+def test_rows_must_be_in_the_order_of_the_samples() -> None:
+    sample = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def layout(given: Tensor, stepped: Tensor = sample) -> Layout:
+        return layout_of([((given,), {})], stepped)
+
+    assert layout(0.3 * sample) == Layout(3)
+    assert layout(torch.cat([sample, sample]).half()) == Layout(3)
+    assert layout(torch.cat([sample, torch.ones_like(sample)], dim=1)) == Layout(3)
+    assert layout(sample + 0.5 * sample.mean(0)) == Layout(3)
+    same = sample[:1].expand_as(sample)
+    assert layout(same, same) == Layout(3)
+    for other in (sample.flip(0), sample.roll(1, 0), torch.cat([sample.flip(0)] * 2)):
+        assert layout(other).reason == "the denoiser's input has the samples in another order"
+
+
 def test_rows_of_a_samples_frames_stand_together() -> None:
     assert rows_of([True, False], 8, each=2) == [0, 1, 4, 5]
     assert rows_of([False, True, True], 6, each=2) == [2, 3, 4, 5]

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from adaptive_diffusion.adapters.containers import (
     is_plain,
@@ -36,6 +37,7 @@ __all__ = ["Layout", "call_on_rows", "input_of", "layout_of", "rows_of", "shapes
 # Tables of positions have a row per token, not per sample: never cut, however many rows they have.
 _POSITION_TABLES = ("freqs", "img_ids", "indices", "rope", "rotary", "txt_ids")  # in their names
 _POSITIONS = "position_ids"  # such a table, unless it has as many rows as the denoiser's input
+_ROUNDING = 1e-3  # of a cosine
 _VIDEO = 5  # dimensions of a tensor whose frames have a dimension of their own, and are no rows
 
 
@@ -258,6 +260,8 @@ def _mismatch(
     blocks = blocks.unflatten(0, (-1, len(sample)))
     if not torch.equal(blocks, blocks[:1].expand_as(blocks)):
         return "the denoiser's input does not repeat the samples block by block"
+    if blocks[0].shape == sample.shape and not _are_in_order(blocks[0], sample):
+        return "the denoiser's input has the samples in another order"
     for name, value in _named(args, kwargs):
         if _may_keep(value):
             kind = type(value).__name__
@@ -318,6 +322,13 @@ def _are_scaled(rows: Tensor, others: Tensor) -> bool:
         return False
     pairs = rows.float().flatten(1), others.float().flatten(1)
     return bool((torch.cosine_similarity(*pairs) > 0.99).all())
+
+
+def _are_in_order(rows: Tensor, samples: Tensor) -> bool:
+    """Whether each row is as much like its own sample as like any other."""
+    pairs = [functional.normalize(each.float().flatten(1)) for each in (rows, samples)]
+    similarity = pairs[0] @ pairs[1].T
+    return bool((similarity.diagonal() >= similarity.amax(1) - _ROUNDING).all())
 
 
 def _is_packed(rows: Tensor, samples: Tensor) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "denoisers",
     "is_side_network",
     "is_usual_denoiser",
+    "name_of",
     "sampling_rate",
     "schedulers",
 ]
@@ -180,6 +181,12 @@ def _parts(pipeline: Any) -> Iterator[tuple[str, Any]]:
             if each is not None and id(each) not in seen:
                 seen.add(id(each))
                 yield name, each
+
+
+def name_of(part: Any, pipeline: Any) -> str:
+    """What the pipeline calls a part; those of a list have one name."""
+    names = (name for name, each in _parts(pipeline) if each is part)
+    return next(names, type(part).__name__)
 
 
 def _unpacked(part: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched
 from adaptive_diffusion.adapters.changes import Attributes
 from adaptive_diffusion.adapters.containers import map_tensors, tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, call_on_rows, layout_of
+from adaptive_diffusion.adapters.diffusers.components import name_of
 from adaptive_diffusion.adapters.diffusers.loop import Loop
 from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.adapters.diffusers.roles import Roles
@@ -59,6 +60,9 @@ class Generation:
         self._roles = Roles(candidates)
         self._on_step = on_step
         self._check_loop = check_loop
+        self._called: dict[int, Any] = {}
+        self._others: dict[str, str] = {}
+        self._repeats: list[bool] = []
         self._notes: list[str] = []
         self._mask: list[list[bool]] = []
         self._longest_loop = 0
@@ -73,6 +77,7 @@ class Generation:
 
     def call_denoiser(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The denoiser's output: computed, computed for some samples, or the last one again."""
+        self._called[id(module)] = module
         if self._refused or self._roles.is_bystander(module):
             return run(*args, **kwargs)
         call = Call(module, run, args, kwargs)
@@ -291,7 +296,9 @@ class Generation:
             return
         self._longest_loop = max(self._longest_loop, len(loop.trajectory.mask[0]))
         self._mask = _side_by_side(self._mask, loop.trajectory.mask)
-        if not loop.trajectory.repeats:
+        if loop.trajectory.repeats is not None:
+            self._repeats.append(loop.trajectory.repeats)
+        if loop.trajectory.repeats is False:
             self._note(
                 "skipped steps keep their forecasts: the scheduler's steps can't be taken again, "
                 "since they did not repeat"
@@ -306,6 +313,8 @@ class Generation:
         """
         if self._loop is None or self._loop.trajectory is None:
             self._mask = _side_by_side(self._mask, report.mask)
+            self._others |= report.roles
+            self._repeats += [] if report.repeats is None else [report.repeats]
             for note in report.notes:
                 self._note(note)
             self._first_call = self._first_call or time.perf_counter() - report.seconds
@@ -326,12 +335,32 @@ class Generation:
         if not self._mask and not self._refused:
             self._note(f"nothing was skipped: {self._what_was_not_seen()}")
         seconds = self._last_step - (self._first_call or self._last_step)
-        return Report(self._policy, self._mask, seconds, self._notes)
+        return Report(
+            self._policy,
+            self._mask,
+            seconds,
+            self._notes,
+            roles=self._others | self._roles_by_name(),
+            repeats=all(self._repeats) if self._repeats else None,
+        )
+
+    def _roles_by_name(self) -> dict[str, str]:
+        """What the modules called were in the loops, if there was one."""
+        if not self._mask:
+            return {}
+        called = self._called.values()
+        return {name_of(each, self._pipeline): self._roles.role_of(each) for each in called}
 
     def _what_was_not_seen(self) -> str:
         if not self._unseen_steps:
             return "no step of one of the pipeline's schedulers was seen"
         seen = f"{self._unseen_steps} steps were seen, but no call of a denoiser before them"
+        if self._called:
+            names = ", ".join(name_of(each, self._pipeline) for each in self._called.values())
+            return (
+                f"{self._unseen_steps} steps were seen, and calls of {names}, which was not seen "
+                "to denoise: to take the scheduler's sample, and answer what the scheduler is given"
+            )
         if self._calls_elsewhere:
             return (
                 f"{seen}; it was called in another thread or context: "

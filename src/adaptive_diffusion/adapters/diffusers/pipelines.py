@@ -39,6 +39,7 @@ __all__ = [
     "disable",
     "enable",
     "far_in_steps",
+    "plain",
     "report",
     "setting_of",
 ]
@@ -106,6 +107,22 @@ def report(pipeline: Any) -> Report:
             f"{type(pipeline).__name__} has made nothing yet while enabled: "
             "call enable(pipe), then the pipeline"
         ) from None
+
+
+@contextmanager
+def plain(pipeline: Any) -> Iterator[None]:
+    """The pipeline is not enabled; its setting and its report come back afterwards."""
+    setting, filed = setting_of(pipeline), _reports.get(pipeline)
+    disable(pipeline)
+    try:
+        yield
+    finally:
+        disable(pipeline)
+        if setting is not None:
+            enable(pipeline, setting)
+        forget_report(pipeline)
+        if filed is not None:
+            _reports[pipeline] = filed
 
 
 def asked_steps(pipeline_class: Any, *args: Any, **kwargs: Any) -> Any:

@@ -51,6 +51,12 @@ class Roles:
         """Whether nothing has to be found out about it."""
         return self.is_side_network(module) or id(module) in self._denoisers
 
+    def role_of(self, module: Any) -> str:
+        """What a module that was called has turned out to be."""
+        if self.is_side_network(module):
+            return "side network"
+        return "denoiser" if id(module) in self._denoisers else "bystander"
+
     def judge(self, calls: list[Call], output: Tensor, sample: Tensor) -> list[Call]:
         """Those of an iteration's calls whose modules denoise; the others are bystanders.
 
