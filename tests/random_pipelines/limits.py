@@ -78,6 +78,18 @@ FAULTS = (
         "a number that changes soon after its branch has come is not noticed",
         plans=plans_of("c.cccc.cc...,c.ccc.ccc.cc"),
     ),
+    Fault(
+        {"form": "patched", "way": ("engine", "engine later")},
+        "a patched module within an engine is not seen to be one",
+        batches=True,
+    ),
+    Fault(
+        {
+            "change": ("weights", "attribute", "deep attribute", "dict entry"),
+            "way": ("engine", "engine later"),
+        },
+        "what a module within an engine holds is not looked at",
+    ),
     *(Fault({"callback": each}, "a callback is given the loop's last answer") for each in _ASKS),
     Fault({"scheduler": "slots"}, "a scheduler without __dict__ is neither served nor refused"),
     Fault({"loop": "calls itself"}, "the inner call's steps are not in the report"),
@@ -96,7 +108,7 @@ FAULTS = (
         "what the scheduler writes into its output does not reach the pipeline",
     ),
     Fault(
-        {"memory": ("class attribute", "python generator")},
+        {"memory": ("class attribute", "python generator", "slots object")},
         "the trial of a replay passes by chance",
         plans=plans_of("c.c.c.c..c.c,ccccc.c....."),
     ),
