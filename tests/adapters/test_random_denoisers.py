@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_pipelines import FEATURES, Recipe, Told, recipes
+from random_pipelines.limits import FAULTS, Fault
 from random_pipelines.own_loop import LOOP_FEATURES, OwnLoop
 from random_pipelines.promises import PLANS, Prescribed
 
@@ -23,14 +24,36 @@ features = [(name, value) for name in LOOP_FEATURES for value in FEATURES[name][
 plans = st.tuples(*[st.lists(st.booleans(), min_size=_STEPS, max_size=_STEPS).map(tuple)] * 2)
 
 
-def check(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
+_UNSEEN = (
+    "attribute",
+    "deep attribute",
+    "weights",
+    "buffer",
+    "dict entry",
+    "processor",
+    "module exchanged",
+)
+_LOOP_FAULTS = (
+    *(fault for fault in FAULTS if set(fault.odd) <= set(LOOP_FEATURES)),
+    *(Fault({"change": each}, "what a denoiser holds is not looked at") for each in _UNSEEN),
+)
+
+
+def is_faulty(recipe: Recipe) -> bool:
+    return any(fault.is_in(recipe) for fault in _LOOP_FAULTS)
+
+
+def check(
+    recipe: Recipe, case_plans: Plans, has_step: bool, ways: tuple[bool, ...] = (False, True)
+) -> None:
+    """Holds the loop to what is promised, without lines and with them."""
     seeds = _SEEDS[: recipe.samples]
     loop = OwnLoop(recipe, has_step)
     plain = loop.run(seeds)
     assert loop.run(seeds, ErrorControlled(tolerance=0)).equal(plain), (
         "not identical at tolerance 0"
     )
-    for lines in (False, True):
+    for lines in ways:
         result = loop.run(seeds, Prescribed(case_plans, extrapolates=lines, backfill=False))
         assert result.isfinite().all()
         mask = mask_of(loop, len(seeds))
@@ -56,6 +79,11 @@ def mask_of(loop: OwnLoop, samples: int) -> list[list[bool]]:
     return mask
 
 
+def lines_of(has_step: bool) -> tuple[bool, ...]:
+    """Lines of two calls without a step are an open fault of their own, below."""
+    return (False, True) if has_step else (False,)
+
+
 def skips_some(case_plans: Plans, recipe: Recipe) -> bool:
     """Whether every sample has something to skip, wherever anything changes."""
     middle = int(recipe.steps) // 2
@@ -66,6 +94,18 @@ def skips_some(case_plans: Plans, recipe: Recipe) -> bool:
     )
 
 
+@pytest.mark.parametrize("fault", _LOOP_FAULTS, ids=lambda fault: repr(fault.recipe))
+def test_open_faults_are_still_there(fault: Fault) -> None:
+    """Whoever mends one strikes it off the list."""
+    with pytest.raises((AssertionError, IndexError, RuntimeError, TypeError)):
+        check(fault.recipe, fault.plans, has_step=True)
+
+
+@pytest.mark.xfail(strict=True, reason="a second call begins history anew after the first's")
+def test_lines_of_two_calls_without_a_step() -> None:
+    check(Recipe.of(), PLANS, has_step=False, ways=(True,))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("has_step", [False, True], ids=["step unknown", "step known"])
 @pytest.mark.parametrize("batch", ["1", "2"])
@@ -74,19 +114,21 @@ def skips_some(case_plans: Plans, recipe: Recipe) -> bool:
 )
 def test_one_odd_feature(name: str, value: str, batch: str, has_step: bool) -> None:
     odd: dict[str, Any] = {name: value, "batch": batch}
-    check(Recipe.of(**odd), PLANS, has_step)
+    recipe = Recipe.of(**odd)
+    if not is_faulty(recipe):
+        check(recipe, PLANS, has_step, lines_of(has_step))
 
 
 @given(recipe=recipes(LOOP_FEATURES), case_plans=plans, has_step=st.booleans())
 @settings(max_examples=100)
 def test_odd_features_together(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
-    if skips_some(case_plans, recipe):
-        check(recipe, case_plans, has_step)
+    assume(skips_some(case_plans, recipe) and not is_faulty(recipe))
+    check(recipe, case_plans, has_step, lines_of(has_step))
 
 
 @pytest.mark.slow
 @given(recipe=recipes(LOOP_FEATURES), case_plans=plans, has_step=st.booleans())
 @settings(max_examples=3000, suppress_health_check=list(HealthCheck))
 def test_many_odd_features_together(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
-    if skips_some(case_plans, recipe):
-        check(recipe, case_plans, has_step)
+    assume(skips_some(case_plans, recipe) and not is_faulty(recipe))
+    check(recipe, case_plans, has_step, lines_of(has_step))

@@ -6,57 +6,110 @@ are not held to the promises, for they would find nothing else.
 
 from __future__ import annotations
 
-from random_pipelines.recipe import Recipe
+from dataclasses import dataclass
 
-__all__ = ["FAULTS", "Fault", "fault_of"]
+from random_pipelines.promises import PLANS, plans_of
+from random_pipelines.recipe import FEATURES, Recipe
 
-Fault = tuple[dict[str, str], str]
+__all__ = ["FAULTS", "Fault"]
 
-_WRONG_ROWS = "a batch's rows are cut though the condition can not be"
 
-FAULTS: tuple[Fault, ...] = (
-    ({"condition": "packed", "batch": "2"}, _WRONG_ROWS),
-    ({"condition": "rows", "batch": "2"}, _WRONG_ROWS),
-    ({"condition": "numpy", "batch": "2"}, _WRONG_ROWS),
-    ({"condition": "numbers", "batch": "2"}, _WRONG_ROWS),
-    ({"condition": "mapping", "batch": "2"}, "a mapping that is made from names is not made again"),
-    ({"answer": "mapping"}, "a mapping that is made from names is not made again"),
-    ({"answer": "rows", "batch": "2"}, "a list of rows is not put together again"),
-    (
-        {"guidance": "interleaved", "latents": "all alike", "batch": "2"},
-        "equal samples are taken for a layout in blocks",
+@dataclass(frozen=True)
+class Fault:
+    """Something that is not kept.
+
+    Attributes:
+        odd: the features that bring it out: for each field one value, or several that do alike.
+        reason: what goes wrong.
+        batches: whether it takes more than one sample.
+        plans: with which it shows.
+    """
+
+    odd: dict[str, str | tuple[str, ...]]
+    reason: str
+    batches: bool = False
+    plans: tuple[tuple[bool, ...], ...] = PLANS
+
+    @property
+    def recipe(self) -> Recipe:
+        """The least that shows it."""
+        odd = {name: _values(value)[0] for name, value in self.odd.items()}
+        return Recipe.of(**odd, batch="2" if self.batches else "1")
+
+    def is_in(self, recipe: Recipe) -> bool:
+        """Whether the recipe holds all that brings it out."""
+        return (recipe.samples > 1 or not self.batches) and all(
+            getattr(recipe, name) in _values(value) for name, value in self.odd.items()
+        )
+
+
+def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
+
+
+_ASKS = ("asks after the step", "asks before the step", "asks for one sample", "asks at the sample")
+
+FAULTS = (
+    Fault({"condition": "packed"}, "rows are cut though the condition can not be", batches=True),
+    Fault(
+        {"condition": ("rows", "numpy", "numbers")}, "lists and arrays are not cut", batches=True
     ),
-    ({"change": "one sample", "batch": "2"}, "the history of other samples begins anew, too"),
-    ({"change": "buffer"}, "a buffer that is written into is not noticed"),
-    ({"change": "processor"}, "a number in a plain object that a module holds is not noticed"),
-    ({"change": "module exchanged"}, "a submodule that is exchanged is not noticed"),
-    ({"change": "in place", "renewed": "copied in place"}, "written at every step: no change seen"),
-    ({"change": "new tensor", "renewed": "copied in place"}, "likewise"),
-    ({"callback": "asks after the step"}, "a callback is given the loop's last answer"),
-    ({"callback": "asks before the step"}, "a callback is given the loop's last answer"),
-    ({"callback": "asks for one sample"}, "a callback is given the loop's last answer"),
-    ({"callback": "asks at the sample"}, "a callback is given the loop's last answer"),
-    ({"scheduler": "slots"}, "a scheduler without __dict__ is neither served nor refused"),
-    ({"loop": "calls itself"}, "the inner call's steps are not in the report"),
-    ({"layout": "stepped one by one", "batch": "2"}, "no note says that the batch is whole"),
-    (
-        {"writes": "into the sample", "noise": "given generators"},
+    Fault({"condition": "mapping"}, "a mapping made from names is not made again", batches=True),
+    Fault({"answer": "mapping"}, "a mapping made from names is not made again"),
+    Fault({"answer": "rows"}, "a list of rows is not put together again", batches=True),
+    Fault(
+        {"guidance": "interleaved", "latents": "all alike"},
+        "samples that are equal at first are taken for a layout in blocks",
+        batches=True,
+    ),
+    Fault({"change": "one sample"}, "other samples' history begins anew, too", batches=True),
+    Fault({"change": "buffer"}, "a buffer that is written into is not noticed"),
+    Fault({"change": "processor"}, "a number in an object that a module holds is not noticed"),
+    Fault({"change": "module exchanged"}, "a submodule that is exchanged is not noticed"),
+    Fault(
+        {"change": ("in place", "new tensor", "one sample"), "renewed": "copied in place"},
+        "a condition that is written at every step is not seen to change",
+    ),
+    Fault(
+        {
+            "change": "scalar",
+            "guidance": ("begins late", "ends early", "has a gap", "negative has a gap"),
+        },
+        "a number that changes soon after its branch has come is not noticed",
+        plans=plans_of("c.cccc.cc...,c.ccc.ccc.cc"),
+    ),
+    Fault(
+        {"form": "patched", "way": ("engine", "engine later")},
+        "a patched module within an engine is not seen to be one",
+        batches=True,
+    ),
+    Fault(
+        {
+            "change": ("weights", "attribute", "deep attribute", "dict entry"),
+            "way": ("engine", "engine later"),
+        },
+        "what a module within an engine holds is not looked at",
+    ),
+    *(Fault({"callback": each}, "a callback is given the loop's last answer") for each in _ASKS),
+    Fault({"scheduler": "slots"}, "a scheduler without __dict__ is neither served nor refused"),
+    Fault({"loop": "calls itself"}, "the inner call's steps are not in the report"),
+    Fault({"layout": "stepped one by one"}, "no note says that the batch is whole", batches=True),
+    Fault(
+        {"writes": "into the sample", "noise": ("given generators", *FEATURES["noise"][1:])},
         "the velocity is taken from a sample that has been written into",
     ),
-    ({"writes": "into the sample", "grad": "inference"}, "steps are computed for nothing"),
-    (
+    Fault(
+        {"writes": "into the sample", "solver": ("ddpm", "ddim eta", "ancestral")},
+        "the velocity is taken from a sample that has been written into",
+    ),
+    Fault({"writes": "into the sample", "grad": "inference"}, "steps are computed for nothing"),
+    Fault(
         {"writes": "into the output", "loop": "skips by itself"},
         "what the scheduler writes into its output does not reach the pipeline",
     ),
-    ({"memory": "class attribute"}, "the trial of a replay passes by chance"),
-    ({"memory": "python generator"}, "the trial of a replay passes by chance"),
+    Fault(
+        {"memory": ("class attribute", "python generator", "slots object")},
+        "the trial of a replay passes by chance",
+        plans=plans_of("c.c.c.c..c.c,ccccc.c....."),
+    ),
 )
-
-
-def fault_of(recipe: Recipe) -> str | None:
-    """The open fault that the recipe holds, whatever its batch; None if there is none."""
-    for odd, reason in FAULTS:
-        if all(getattr(recipe, name) == value for name, value in odd.items() if name != "batch"):
-            if "batch" not in odd or recipe.samples > 1:
-                return reason
-    return None

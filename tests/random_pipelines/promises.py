@@ -23,7 +23,7 @@ from random_pipelines.denoiser import Denoiser
 from random_pipelines.pipeline import Outcome, RandomPipeline, Told, make, run
 from random_pipelines.recipe import Recipe
 
-__all__ = ["PLANS", "PROMISES", "BrokenError", "Case"]
+__all__ = ["PLANS", "PROMISES", "BrokenError", "Case", "plans_of"]
 
 _SEEDS = (3, 6, 4, 5)
 _ROUNDING = {
@@ -45,11 +45,12 @@ _REFUSABLE = (
 _FALLS_BACK = "whole"  # in the note of a batch whose samples were not told apart
 
 
-def _plan(text: str) -> tuple[bool, ...]:
-    return tuple(letter == "c" for letter in text)
+def plans_of(text: str) -> tuple[tuple[bool, ...], ...]:
+    """The plans that are written so: `cc.c,ccc.`, with `c` for a computed step."""
+    return tuple(tuple(letter == "c" for letter in plan) for plan in text.split(","))
 
 
-PLANS = _plan("cc.c...c.c.."), _plan("ccc..c..cc.c")
+PLANS = plans_of("cc.c...c.c..,ccc..c..cc.c")
 """By default. `c` is computed; what changes in the middle of a run does so where both skip."""
 
 

@@ -308,9 +308,9 @@ def _reconciled(recipe: Recipe) -> Recipe:
     return made if made == recipe else _reconciled(made)
 
 
-def single_oddities() -> Iterator[Recipe]:
-    """The usual pipeline, and every one with a single odd feature, in batches of one and of two."""
-    for batch in ("1", "2"):
+def single_oddities(batches: tuple[str, ...] = ("1", "2")) -> Iterator[Recipe]:
+    """The usual pipeline, and every one with a single odd feature, in batches of these sizes."""
+    for batch in batches:
         yield Recipe.of(batch=batch)
         for name, values in FEATURES.items():
             if name != "batch":
