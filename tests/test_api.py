@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 from schedulers import generate, relative_difference
 
 import adaptive_diffusion as ad
@@ -146,6 +147,33 @@ def test_a_call_with_far_more_or_fewer_steps_warns(steps: int, warns: bool, tiny
     said = [str(warning.message) for warning in caught if warning.category is UserWarning]
     line = f"the call has {steps} steps, and the profile was calibrated with 8"
     assert (line in said) == warns
+
+
+@pytest.mark.parametrize(
+    ("call", "calibrated", "said"),
+    [
+        ({"timesteps": [901, 701, 501, 301, 101]}, 5, ""),
+        ({"timesteps": [901, 701, 501, 301, 101]}, 50, "the call has 5 steps"),
+        ({"steps": 50, "strength": 0.2}, 50, "the call has 10 steps"),
+    ],
+    ids=["as calibrated", "timesteps", "strength"],
+)
+def test_the_steps_that_count_are_those_of_the_loop(
+    call: dict[str, Any], calibrated: int, said: str, tiny: Tiny
+) -> None:
+    """Not those that are asked for: timesteps may be given, and a loop may start in the middle."""
+    pipe = tiny("img2img" if "strength" in call else "sd15")
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    if "strength" in call:
+        call = call | {"image": torch.rand(1, 3, 16, 16)}
+    ad.enable(pipe, profile=profile_of(pipe, steps=(calibrated, calibrated)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        generate(pipe, **call)
+    lines = [str(w.message) for w in caught if "calibrated" in str(w.message)]
+    assert len(lines) == bool(said)
+    assert all(said in line for line in lines)
+    assert (said in str(ad.report(pipe))) == bool(said) or not said
 
 
 def test_after_another_setting_the_profile_warns_no_more(tiny: Tiny) -> None:

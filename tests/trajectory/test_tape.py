@@ -152,8 +152,7 @@ def test_a_replay_takes_the_steps_since_the_first_pending_one_and_no_other(
     assert not tape.awaits([False])
     tape.replay(sample, [True], better)
     assert asked == list(range(computed, computed + skipped))
-    # once as they were taken, once as they were to see whether they repeat, once with better outputs
-    assert solver.runs == computed + 3 * skipped
+    assert solver.runs == computed + 3 * skipped  # taken, tried, and taken with better outputs
     assert not tape.awaits([True])
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adaptive_diffusion.adapters.changes import Arguments
-from adaptive_diffusion.adapters.containers import map_tensors, tensors
+from adaptive_diffusion.adapters.containers import map_tensors, tensors, version_of
 
 __all__ = ["Branch", "Call", "copied", "is_patched"]
 
@@ -21,7 +21,7 @@ class Call:
 
     Attributes:
         run: makes the call itself.
-        answer: what the caller was given.
+        answer: what the caller was given, to be set by `give`.
     """
 
     module: Any
@@ -29,6 +29,18 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     answer: Any = None
+    _versions: list[int | None] = field(default_factory=list)
+
+    def give(self, answer: Any) -> Any:
+        """Notes what the caller is given."""
+        self.answer = answer
+        self._versions = [version_of(tensor) for tensor in tensors(answer)]
+        return answer
+
+    @property
+    def is_as_given(self) -> bool:
+        """Whether nobody has written into the answer since."""
+        return self._versions == [version_of(tensor) for tensor in tensors(self.answer)]
 
     def compute(self) -> Any:
         """Calls the module for all rows."""

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from adaptive_diffusion.adapters.containers import leaves
+from adaptive_diffusion.adapters.containers import leaves, version_of
 
 __all__ = ["Arguments", "Attributes"]
 
@@ -36,17 +35,33 @@ class Arguments:
         self._seen: list[_Value] | None = None
         self._late: list[Tensor] = []
 
-    def have_changed(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-        """Takes in a call's arguments; whether a resting one is another than before."""
-        values = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, (Tensor, *_SCALARS))]
+    def have_changed(
+        self,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        after_skip: bool = False,
+        beside: Container[int] = (),
+    ) -> bool:
+        """Takes in a call's arguments; whether a resting one is another than before.
+
+        Args:
+            args: by position.
+            kwargs: by name.
+            after_skip: the iteration before was not computed: what follows the denoiser's outputs
+                (self-conditioning) has rested for that alone.
+            beside: addresses of storages that don't count: what a ControlNet has answered.
+        """
+        values = [
+            None if isinstance(leaf, Tensor) and _address(leaf) in beside else leaf
+            for leaf in leaves((args, kwargs))
+            if isinstance(leaf, (Tensor, *_SCALARS))
+        ]
         if self._seen is None or len(self._seen) != len(values):
             changed = self._seen is not None
             self._seen = [_Value(value) for value in values]
             return changed
-        # all are to be taken in, so no short cut
-        return any(
-            [seen.changes_to(new, self._late) for seen, new in zip(self._seen, values, strict=True)]
-        )
+        pairs = zip(self._seen, values, strict=True)  # all are to be taken in, so no short cut
+        return any([seen.changes_to(new, after_skip, self._late) for seen, new in pairs])
 
     def have_changed_meanwhile(self) -> bool:
         """What was compared on the device since this was last asked. Waits for it."""
@@ -62,9 +77,11 @@ class _Value:
         self._was_seen_to_move = False
         self._keep(value)
 
-    def changes_to(self, value: Any, late: list[Tensor]) -> bool:
+    def changes_to(self, value: Any, after_skip: bool, late: list[Tensor]) -> bool:
         """Takes in the next value; whether it differs from one that rested."""
         moved = not self._is_still(value, late)
+        if after_skip and not moved:
+            return False
         is_number = not isinstance(value, Tensor) or value.ndim < 2
         rested = self._rests >= (_RESTS_OF_NUMBERS if is_number else 1)
         self._rests = 0 if moved else self._rests + 1
@@ -79,7 +96,7 @@ class _Value:
         if not isinstance(before, Tensor):
             return False
         if _is_same(value, before):
-            version = _version(value)
+            version = version_of(value)
             if version is not None:
                 return version == self._version
         elif self._was_seen_to_move:
@@ -89,24 +106,29 @@ class _Value:
     def _equals(self, value: Tensor, before: Tensor, late: list[Tensor]) -> bool:
         if value.shape != before.shape or value.dtype != before.dtype:
             return False
-        if value.device != before.device or _version(before) != self._version:
+        if value.device != before.device or version_of(before) != self._version:
             return False
-        if value.device.type == "cpu":
-            return torch.equal(value, before)
-        if not self._rests:  # not known to rest: it will be seen to move, or not, on the device
+        if (
+            _can_be_read(value) or not self._rests
+        ):  # at first all is computed, and may be waited for
             return torch.equal(value, before)
         late.append((value != before).any())
         return True
 
     def _keep(self, value: Any) -> None:
         """Tensors that rest are held; of others it is enough to recognise them."""
-        self._version = _version(value) if isinstance(value, Tensor) else None
+        self._version = version_of(value) if isinstance(value, Tensor) else None
         if not isinstance(value, Tensor):
             self._held = value
         elif self._was_seen_to_move:
             self._held = weakref.ref(value)
         else:
             self._held = value if self._version is not None else value.clone()
+
+
+def _can_be_read(tensor: Tensor) -> bool:
+    """Whether its numbers are at hand without waiting for a device."""
+    return tensor.device.type == "cpu"
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
@@ -122,28 +144,20 @@ def _is_same(a: Tensor, b: Tensor) -> bool:
     )
 
 
-def _version(tensor: Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 _TORCHS_OWN = frozenset(vars(nn.Module()))
 _LIBRARIES = ("diffusers.", "transformers.", "peft.")
-_NO_SCALES = frozenset({"eps", "epsilon", "dropout", "p"})
-
-
-@dataclass
-class _Place:
-    """Somewhere that a value can be read, and at which look it was last seen to move."""
-
-    holder: Any
-    key: Any
-    moved_at: int = 0
+_NO_SCALES = frozenset({"eps", "epsilon", "dropout", "p", "_internal_dict"})
 
 
 class Attributes:
     """Numbers and texts that hold in a pipeline and its modules: scales, adapters, guidance.
 
-    What a module changes during its own call is its own affair: `note` takes that in.
+    And how often their weights have been written into. What a module changes during its own call is
+    its own affair: `note` takes that in.
 
     Args:
         objects: the pipeline, its modules.
@@ -167,11 +181,19 @@ class Attributes:
         if values == self._values and all(map(operator.is_, held, self._held)):
             return False
         changed = self._rested_ones_moved(values, held)
-        if changed or values[len(self._scalars) :] != self._values[len(self._scalars) :]:
+        if changed:
             self._collect()
         else:
             self._values, self._held = values, held
         return changed
+
+    def differ(self) -> bool:
+        """Whether something is not as it was at the last look; takes nothing in."""
+        try:
+            values, held = self._read()
+        except LookupError:
+            return True
+        return values != self._values or not all(map(operator.is_, held, self._held))
 
     def note(self) -> None:
         """Takes in what there is now, as no change."""
@@ -181,68 +203,57 @@ class Attributes:
             self._collect()
 
     def _read(self) -> tuple[list[Any], list[Any]]:
-        return (
-            [place.holder[place.key] for place in self._scalars]
-            + [weight._version for weight in self._weights]
-            + [len(attributes) for attributes in self._dicts],
-            [place.holder[place.key] for place in self._objects_held],
-        )
+        """All values, which are compared by what they are, and all objects, by which they are."""
+        values = [holder[key] for holder, key in self._places]
+        values += [weight._version for weight in self._weights]
+        values += [len(each) for each in self._sized]
+        return values, [holder[key] for holder, key in self._references]
 
     def _rested_ones_moved(self, values: list[Any], held: list[Any]) -> bool:
-        moved = [
-            place
-            for place, new, old in zip(self._scalars, values, self._values, strict=False)
-            if new != old
-        ]
-        moved += [
-            place
-            for place, new, old in zip(self._objects_held, held, self._held, strict=True)
-            if new is not old
-        ]
-        others = len(self._scalars)  # weights written into, attributes that come and go
-        grown = self._looks > _RESTS_OF_NUMBERS and values[others:] != self._values[others:]
-        rested = [self._looks - place.moved_at > _RESTS_OF_NUMBERS for place in moved]
-        for place in moved:
-            place.moved_at = self._looks
-        return grown or any(rested)
+        pairs = enumerate(zip(values, self._values, strict=True))
+        moved = [i for i, (new, old) in pairs if new != old]
+        pairs = enumerate(zip(held, self._held, strict=True), start=len(values))
+        moved += [i for i, (new, old) in pairs if new is not old]
+        rested = [self._looks - self._moved_at[i] > _RESTS_OF_NUMBERS for i in moved]
+        for i in moved:
+            self._moved_at[i] = self._looks
+        return any(rested)
 
     def _collect(self) -> None:
-        self._scalars: list[_Place] = []
-        self._objects_held: list[_Place] = []
-        self._dicts: list[dict[str, Any]] = []
+        self._places: list[tuple[Any, Any]] = []
+        self._references: list[tuple[Any, Any]] = []
         self._weights: list[Tensor] = []
+        self._sized: list[Any] = []  # whose entries may come and go
         for each in self._objects:
             is_module = isinstance(each, nn.Module)
             for part in each.modules() if is_module else [each]:
                 if not type(part).__module__.startswith("torch."):
                     self._add(vars(part), _has_many_numbers(part))
             if is_module:
-                self._weights += [each for each in each.parameters() if not each.is_inference()]
+                self._weights += [w for w in each.parameters() if not w.is_inference()]
         self._values, self._held = self._read()
+        self._moved_at = [self._looks] * (len(self._values) + len(self._held))
 
     def _add(self, attributes: dict[str, Any], has_many_numbers: bool) -> None:
         """Of the whole numbers in a library's modules none is a scale, and there are many."""
-        self._dicts.append(attributes)
+        self._sized.append(attributes)
         scalars = (float, str) if has_many_numbers else _SCALARS
         for name, value in attributes.items():
             if name in _TORCHS_OWN or name in _NO_SCALES:
                 continue
             if isinstance(value, scalars):
-                self._scalars.append(_Place(attributes, name, self._looks))
+                self._places.append((attributes, name))
             elif isinstance(value, (list, dict)):
-                self._objects_held.append(_Place(attributes, name, self._looks))
+                self._references.append((attributes, name))
                 self._add_entries(value)
             elif has_many_numbers and _is_plain_object(value):
-                self._objects_held.append(_Place(attributes, name, self._looks))
+                self._references.append((attributes, name))
                 self._add(vars(value), has_many_numbers)
 
     def _add_entries(self, container: Any) -> None:
+        self._sized.append(container)
         entries = container.items() if isinstance(container, dict) else enumerate(container)
-        self._scalars += [
-            _Place(container, key, self._looks)
-            for key, value in entries
-            if isinstance(value, _SCALARS)
-        ]
+        self._places += [(container, key) for key, value in entries if isinstance(value, _SCALARS)]
 
 
 def _has_many_numbers(part: Any) -> bool:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "holds_only_tensors",
     "is_plain",
     "items",
     "leaves",
     "map_items",
     "map_tensors",
     "tensors",
+    "version_of",
 ]
 
 _SEQUENCES = (list, tuple, deque)
@@ -78,17 +78,17 @@ def map_items(function: Callable[[Any], Any], value: Any) -> Any:
     return value
 
 
-def holds_only_tensors(value: Any) -> bool:
-    """Whether `value` can be kept and handed out again: tensors, plain values, and no more.
+def is_plain(leaf: Any) -> bool:
+    """Whether nothing can be hidden in a leaf: a tensor, a number, a text.
 
     An object of unknown kind may hold tensors where nobody looks for them.
     """
-    return all(map(is_plain, leaves(value))) and bool(tensors(value))
-
-
-def is_plain(leaf: Any) -> bool:
-    """Whether nothing can be hidden in a leaf."""
     return isinstance(leaf, _PLAIN)
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """How often it was written into; None in inference mode, which does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _is_container(value: Any) -> bool:

@@ -138,7 +138,7 @@ class AdaptiveDenoiser:
                 output = self._filled(output, x)
             self._calls.append(call)
             if not torch.is_grad_enabled():
-                call.answer = output = copied(output)  # the caller may write into it
+                output = call.give(copied(output))  # the caller may write into it
             self._ended = time.perf_counter()
             return output
 
@@ -249,10 +249,14 @@ class AdaptiveDenoiser:
     def _restart(self) -> None:
         """What is asked has changed: the open step is computed, and so are its calls before."""
         assert self._trajectory is not None
-        self._plan = self._trajectory.restart()
-        for call, branch in self._spared:
+        spared, self._spared = self._spared, []
+        self._plan = [True] * len(self._plan)
+        if not all(call.is_as_given for call, _ in spared):  # the loop has gone on with them
+            self._trajectory.forget()
+            return
+        self._trajectory.restart()
+        for call, branch in spared:
             branch.remember(call.compute_after_all())
-        self._spared = []
 
     def _reuse_or_compute(self, call: Call, branch: Branch) -> Any:
         if all(self._plan):

@@ -81,18 +81,16 @@ class Trajectory:
 
         The open step is computed, and skipped steps before it keep their forecasts.
         """
-        self._forget(self.step)
-        return self.compute_all()
+        self.compute_all()
+        self.forget()
+        return self._plan
 
     def forget(self) -> None:
         """The same, too late for the open step: it keeps its plan, and the next is computed."""
-        self._forget(self.step + 1)
-
-    def _forget(self, begun: int) -> None:
         for stream in self._streams.values():
             stream.restart()
-        for trace in self.traces:
-            trace.begun = begun
+        for trace, computed in zip(self.traces, self._plan, strict=True):
+            trace.begun = self.step if computed else self.step + 1
 
     @property
     def repeats(self) -> bool | None:

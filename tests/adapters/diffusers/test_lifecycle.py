@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 import inspect
+import io
+import multiprocessing
+import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,6 +237,103 @@ def test_a_copy_of_an_enabled_pipeline_runs_plain(pipe: Any) -> None:
     twin = copy.deepcopy(pipe)
     assert torch.equal(generate(twin), plain)
     assert not torch.equal(generate(pipe), plain)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_what_comes_out_of_a_pickle_is_a_plain_pipeline(pipe: Any, protocol: int) -> None:
+    plain = generate(pipe)
+    ad.enable(pipe, tolerance=TOLERANCE)
+    twin = pickle.loads(pickle.dumps(pipe, protocol))
+    assert type(twin) is type(pipe).__bases__[0]
+    assert torch.equal(generate(twin), plain)
+    ad.enable(twin, tolerance=TOLERANCE)
+    assert torch.equal(generate(twin), generate(pipe))
+
+
+def test_it_is_pickled_in_the_middle_of_a_run(pipe: Any) -> None:
+    """As a callback does that saves what there is, with torch or without."""
+    plain = generate(pipe)
+    saved: list[bytes] = []
+
+    def save(pipe: Any, step: int, _: Any, given: dict[str, Any]) -> dict[str, Any]:
+        if step == 4:
+            saved.append(pickle.dumps(pipe))
+            torch.save(pipe, file := io.BytesIO())
+            saved.append(file.getvalue())
+        return given
+
+    expected = accelerated(pipe)
+    with ad.accelerate(pipe, tolerance=TOLERANCE):
+        assert torch.equal(generate(pipe, callback_on_step_end=save), expected)
+    assert torch.equal(generate(pickle.loads(saved[0])), plain)
+    loaded = torch.load(io.BytesIO(saved[1]), weights_only=False)
+    assert torch.equal(generate(loaded), plain)
+
+
+def _generate_elsewhere(pipe: Any, results: Any) -> None:
+    torch.set_num_threads(1)
+    results.put((type(pipe).__module__, generate(pipe).numpy()))
+
+
+@pytest.mark.slow
+def test_it_crosses_to_a_spawned_process(pipe: Any) -> None:
+    plain = generate(pipe)
+    ad.enable(pipe, tolerance=TOLERANCE)
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=_generate_elsewhere, args=(pipe, results))
+    process.start()
+    module, result = results.get(timeout=300)
+    process.join()
+    assert module.startswith("diffusers.")
+    assert relative_difference(torch.from_numpy(result), plain) < 1e-6
+
+
+def test_classes_and_functions_of_calls_that_are_gone_are_not_kept(pipe: Any) -> None:
+    parts, kinds = pipe.components, []
+    for _ in range(3):
+        kind = type("Custom", (type(pipe),), {})
+        fresh = kind(**parts, requires_safety_checker=False)
+        ad.enable(fresh, tolerance=TOLERANCE)
+        generate(fresh, steps=2)
+        ad.disable(fresh)
+        kinds.append(weakref.ref(kind))
+        del kind, fresh
+    gc.collect()
+    assert [kind() for kind in kinds] == [None] * 3
+
+
+def test_a_pipeline_that_calls_itself_reports_both_loops(pipe: Any) -> None:
+    """As one does that makes a picture larger after the first pass."""
+    mask = [True, False] * 4
+
+    class Twice(type(pipe)):  # type: ignore[misc]
+        def __call__(self, *args: Any, again: bool = True, **kwargs: Any) -> Any:
+            if not again:
+                return super().__call__(*args, **kwargs)
+            first = self(*args, again=False, **kwargs)
+            return super().__call__(*args, **kwargs | {"latents": first.images})
+
+    twice = Twice(**pipe.components, requires_safety_checker=False)
+    twice.set_progress_bar_config(disable=True)
+    with ad.accelerate(twice, FixedSchedule(mask)) as run:
+        twice("a", num_inference_steps=8, height=16, width=16, output_type="latent")
+    assert run.report.mask == [mask * 2]
+
+
+def test_a_call_may_take_more_than_its_signature_says(pipe: Any) -> None:
+    """A decorator keeps the signature of what it wraps, and takes an argument more."""
+    inner = type(pipe).__call__
+
+    class Decorated(type(pipe)):  # type: ignore[misc]
+        @functools.wraps(inner)
+        def __call__(self, *args: Any, style: str = "", **kwargs: Any) -> Any:
+            return inner(self, *args, **kwargs)
+
+    decorated = Decorated(**pipe.components, requires_safety_checker=False)
+    with ad.accelerate(decorated, tolerance=TOLERANCE) as run:
+        generate(decorated, style="plain")
+    assert run.report.steps == 8
 
 
 def test_a_copy_of_an_enabled_pipeline_can_be_enabled_and_disabled(pipe: Any) -> None:

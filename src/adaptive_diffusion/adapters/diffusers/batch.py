@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from adaptive_diffusion.adapters.containers import (
-    holds_only_tensors,
     is_plain,
     items,
+    leaves,
     map_items,
     tensors,
 )
@@ -184,7 +184,8 @@ def call_on_rows(
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | list[Tensor] | None:
     """The noisy samples as the denoiser takes them."""
     named = [kwargs.get("sample"), kwargs.get("hidden_states"), *kwargs.values()]
-    found = [v for v in (*args, *named, *tensors((args, kwargs))) if _may_be_samples(v)]
+    records = [value for value in (*args, *named) if not isinstance(value, (list, tuple))]
+    found = [v for v in (*args, *named, *tensors(records)) if _may_be_samples(v)]
     # a time, or one for every row, may stand before the samples
     return next(
         (v for v in found if isinstance(v, list) or v.ndim > 1), found[0] if found else None
@@ -206,6 +207,11 @@ def _row_list_test(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[A
     return lambda value: isinstance(value, list) and len(value) == len(given)
 
 
+def _is_cache(value: Any) -> bool:
+    """Whether it keeps keys and values of all rows; they are only read once they are kept."""
+    return "Cache" in type(value).__name__ and hasattr(value, "__dict__")
+
+
 def _may_keep(value: Any) -> bool:
     """Whether it is more than data: an object that may keep what a call shows it.
 
@@ -214,9 +220,9 @@ def _may_keep(value: Any) -> bool:
     data = isinstance(value, (Mapping, list, tuple, SimpleNamespace))
     if is_plain(value) or dataclasses.is_dataclass(value) or hasattr(value, "__attrs_attrs__"):
         return False
-    if data or "Cache" in type(value).__name__:
-        return any(map(_may_keep, items(value))) if data else False
-    return bool(tensors(value))
+    if data:
+        return any(map(_may_keep, items(value)))
+    return not _is_cache(value) and bool(tensors(value))
 
 
 def _rows(given: Tensor, frames: int) -> dict[int, int]:
@@ -282,11 +288,10 @@ def _output_mismatch(
     is_row_list = _row_list_test(args, kwargs)
     if is_row_list(output) or any(map(is_row_list, items(output))):
         return None
-    if not holds_only_tensors(output):
+    if not all(map(is_plain, leaves(output))):
         return f"the rows of the denoiser's answer ({type(output).__name__}) can't be told apart"
     rows = _rows(given, frames)
-    found = [tensor for tensor in tensors(output) if tensor.ndim]
-    if not found or any(len(tensor) not in rows for tensor in found):
+    if any(tensor.ndim and len(tensor) not in rows for tensor in tensors(output)):
         return "the denoiser's answer has not a row for every row of its input"
     return None
 
@@ -357,6 +362,6 @@ def _named_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[
     return [
         (name, tensor)
         for name, value in _named(args, kwargs)
-        if not is_row_list(value)
+        if not is_row_list(value) and not _is_cache(value)
         for tensor in tensors(value)
     ]

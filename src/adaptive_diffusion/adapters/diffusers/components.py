@@ -69,8 +69,8 @@ def check_pipeline(pipeline: Any) -> None:
         )
     if not schedulers(pipeline):
         raise UnsupportedPipelineError(
-            f"{name} has no scheduler with a set_timesteps and a step(model_output, timestep, "
-            "sample): its loop can't be followed"
+            f"{name} has no scheduler whose step takes a model output and a sample, and which has "
+            "a set_timesteps: its loop can't be followed"
         )
     if all(is_side_network(part) for part in candidates(pipeline)):
         raise UnsupportedPipelineError(f"{name} has no denoiser (a UNet or transformer module)")

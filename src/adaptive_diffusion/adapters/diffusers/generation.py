@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched
 from adaptive_diffusion.adapters.changes import Attributes
-from adaptive_diffusion.adapters.containers import map_tensors
+from adaptive_diffusion.adapters.containers import map_tensors, tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, call_on_rows, layout_of
 from adaptive_diffusion.adapters.diffusers.components import name_of
 from adaptive_diffusion.adapters.diffusers.loop import Loop
@@ -25,7 +25,6 @@ from adaptive_diffusion.adapters.diffusers.roles import Roles
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     SchedulerStep,
     noise_schedule,
-    number_of,
     position_of,
 )
 from adaptive_diffusion.policies import Policy
@@ -92,10 +91,15 @@ class Generation:
             self._note("steps in grad mode were computed: gradients may pass through the denoiser")
             loop.restart()
         if loop.is_computed:
-            return self._compute(call, branch)
-        call.answer = self._stand_in(loop, call, branch)
-        loop.spared.append(call)
-        return call.answer
+            answer = self._compute(call, branch)
+        else:
+            answer = call.give(self._stand_in(loop, call, branch))
+            loop.spared.append(call)
+            if any(loop.plan or ()) and loop.attributes is not None:
+                loop.attributes.note()
+        if self._roles.is_side_network(module):
+            loop.prepared |= {each.untyped_storage().data_ptr() for each in tensors(answer)}
+        return answer
 
     def _call_unknown(self, call: Call) -> Any:
         """A module is computed in the iteration in which it is found out whether it denoises."""
@@ -206,10 +210,15 @@ class Generation:
         return loop
 
     def _is_another_iteration(self, loop: Loop, solver: SchedulerStep) -> bool:
-        """Whether a step with no denoiser call before it is no further stream of its iteration."""
-        if self._stream(loop, solver) in loop.streams:
-            return False
-        return number_of(loop.timestep) != number_of(solver.timestep)
+        """Whether a step with no denoiser call before it is no further stream of its iteration.
+
+        It then goes on from where one of the iteration's steps has led.
+        """
+        sample = solver.sample
+        return self._stream(loop, solver) not in loop.streams and any(
+            sample.shape == result.shape and torch.equal(sample, result.to(sample.dtype))
+            for result in loop.results
+        )
 
     def _advance(self, loop: Loop, solver: SchedulerStep) -> None:
         assert loop.trajectory is not None
@@ -218,8 +227,7 @@ class Generation:
         key = self._stream(loop, solver)
         loop.streams.add(key)
         loop.steps[id(solver.scheduler)] += 1
-        loop.timestep = solver.timestep
-        loop.trajectory.advance(key, solver.output, solver.sample, solver)
+        loop.results.append(loop.trajectory.advance(key, solver.output, solver.sample, solver))
         if self._on_step is not None and loop.steps.total() == 1:
             self._on_step(_side_by_side(self._mask, loop.trajectory.mask))
         loop.release()
@@ -232,11 +240,11 @@ class Generation:
     def _heed_changes(self, loop: Loop, output: Tensor) -> None:
         """What shows of a change only when all calls of the iteration have been made."""
         assert loop.attributes is not None
-        loop.attributes.note()
         if loop.branches.keys() - loop.asked.keys():  # one is missing
             loop.turn(output)
         elif loop.is_computed and loop.has_changed_meanwhile():
             loop.restart()
+        loop.attributes.note()
 
     # Loops --------------------------------------------------------------------------------------
 

@@ -37,10 +37,13 @@ class Loop:
         streams: the steps of an iteration: a scheduler, and which of its steps.
         memories: what its schedulers remember.
         attributes: of the pipeline and the modules called.
+        prepared: where this iteration's answers of ControlNets are stored.
+        rearranged: a module was changed between two calls: an earlier one can't be made again.
+        follows_skip: the iteration before was not computed for all samples.
         shape: of the sample that the scheduler steps.
         plan: which samples are computed; None until the first step has shown the samples.
         layout: which rows are whose.
-        timestep: of the latest step.
+        results: the samples that this iteration's steps have led to.
         trajectory: begun by the first step.
     """
 
@@ -53,10 +56,13 @@ class Loop:
     streams: set[Hashable] = field(default_factory=set)
     memories: dict[int, Memory] = field(default_factory=dict)
     attributes: Attributes | None = None
+    prepared: set[int] = field(default_factory=set)
+    rearranged: bool = False
+    follows_skip: bool = False
     shape: torch.Size | None = None
     plan: list[bool] | None = None
     layout: Layout = field(default_factory=lambda: Layout(1))
-    timestep: Any = None
+    results: list[Tensor] = field(default_factory=list)
     trajectory: Trajectory | None = None
 
     @property
@@ -75,8 +81,11 @@ class Loop:
         self.trajectory.close()
         self.branches = {key: self.branches[key] for key in self.asked}
         self.asked, self.spared = {}, []
+        self.prepared.clear()
+        self.follows_skip, self.rearranged = not self.is_computed, False
         self.calls.clear()
         self.steps.clear()
+        self.results.clear()
         self.plan = self.trajectory.open()
         if self.attributes is not None and self.attributes.have_changed():
             self.restart()
@@ -90,20 +99,25 @@ class Loop:
         """What the denoiser is asked has changed: this iteration is computed, all of it."""
         if self.trajectory is None:
             return
-        self.plan = self.trajectory.restart()
-        for call in self.spared:
+        spared, self.spared = self.spared, []
+        self.plan = [True] * len(self.trajectory.traces)
+        if self.rearranged or not all(call.is_as_given for call in spared):
+            self.trajectory.forget()  # the pipeline has gone on with them, or the module has
+            return
+        self.trajectory.restart()
+        for call in spared:
             self.branches[self._key_of(call)].remember(call.compute_after_all())
-        self.spared = []
 
     def turn(self, output: Any) -> None:
         """A change has shown after all calls, when the pipeline had made `output` of them.
 
-        If that still is what was handed out, it is computed after all. Otherwise the iteration
-        keeps its last outputs, and the next one is computed.
+        If that still is what one call was answered with, it is computed after all. Otherwise the
+        iteration keeps its last outputs, and the next one is computed.
         """
         assert self.trajectory is not None
         handed = [tensor for call in self.spared for tensor in tensors(call.answer)]
-        if self.is_computed or any(_share(tensor, output) for tensor in handed):
+        is_an_answer = len(self.asked) == 1 and any(_share(each, output) for each in handed)
+        if self.is_computed or (is_an_answer and self.spared[0].is_as_given):
             self.restart()
         else:
             self.trajectory.forget()
@@ -118,9 +132,15 @@ class Loop:
         key: Hashable = (*place, shapes(call.args, call.kwargs))
         self.calls[id(call.module)] += 1
         self.asked[key] = call
+        if self.spared and self.attributes is not None:
+            self.rearranged = self.rearranged or self.attributes.differ()
         is_new = key not in self.branches
         branch = self.branches.setdefault(key, Branch())
-        if branch.arguments.have_changed(call.args, call.kwargs) or is_new:
+        if is_new:
+            branch.arguments.have_changed(call.args, call.kwargs, beside=self.prepared)
+        if is_new or branch.arguments.have_changed(
+            call.args, call.kwargs, self.follows_skip, self.prepared
+        ):
             self.restart()
         return branch
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adaptive_diffusion.adapters.containers import version_of
 from adaptive_diffusion.adapters.diffusers.randomness import (
     Source,
     default_source,
@@ -30,7 +31,7 @@ from adaptive_diffusion.adapters.diffusers.randomness import (
     standing_at,
 )
 
-__all__ = ["Memory", "Snapshot", "step_parameters", "version_of"]
+__all__ = ["Memory", "Snapshot", "step_parameters"]
 
 _NOTHING = object()
 _USUAL = ("model_output", "timestep", "sample")
@@ -194,11 +195,6 @@ def _put_back(holder: Any, content: Any) -> None:
 
 def _is_array(value: Any) -> bool:
     return type(value).__module__ == "numpy" and hasattr(value, "flags")
-
-
-def version_of(tensor: Tensor) -> int | None:
-    """How often it was written into; None in inference mode, which does not count."""
-    return None if tensor.is_inference() else tensor._version
 
 
 def step_parameters(step: Callable[..., Any]) -> tuple[str, ...]:

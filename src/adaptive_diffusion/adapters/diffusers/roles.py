@@ -1,8 +1,9 @@
 """Who denoises, seen by what each module does in the loop.
 
 A denoiser's input is the sample that the scheduler steps, and its answer is what the scheduler is
-given. A pipeline with one module of diffusers' denoiser classes needs no look. Of others each is
-watched, and computed, for the first iteration that it is called in.
+given; of one alone the answer is enough. A pipeline with one module of diffusers' denoiser classes
+needs no look. Of others each is watched, and computed, for the first iteration that it is called
+in.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Roles:
             module = call.module
             usual = is_usual_denoiser(module)
             flows = id(module) in reached or (usual and nothing_is_known)
-            if flows and (usual or takes(call.args, call.kwargs, sample)):
+            is_alone = reached == {id(module)} and not self._denoisers
+            if flows and (usual or is_alone or takes(call.args, call.kwargs, sample)):
                 self._denoisers.add(id(module))
         found = [call for call in calls if id(call.module) in self._denoisers]
         self._bystanders |= {id(call.module) for call in calls} - self._denoisers

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.adapters.diffusers.memory import Memory, Snapshot, version_of
+from adaptive_diffusion.adapters.containers import version_of
+from adaptive_diffusion.adapters.diffusers.memory import Memory, Snapshot
 from adaptive_diffusion.adapters.diffusers.randomness import (
     Source,
     default_source,
