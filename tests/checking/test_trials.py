@@ -143,3 +143,12 @@ def test_two_samples_alternate() -> None:
     first, second = trial.report.mask
     assert first == [True, True, False, True, False, True, False, True]
     assert second == [True, True, True, False, True, False, True, True]
+
+
+def test_a_pipeline_with_a_seed_of_its_own_gets_it() -> None:
+    class Seeded(Taking):
+        def __call__(self, prompt: str, seed: int | None = None) -> Any:  # type: ignore[override]
+            return None
+
+    assert RepeatedCall(Seeded(), ("owl",), {}, 6, seed=4).arguments["seed"] == 4
+    assert RepeatedCall(Seeded(), ("owl",), {}, 6, seed=None).arguments["seed"] == 0

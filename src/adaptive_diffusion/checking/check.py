@@ -28,7 +28,7 @@ def check(
     pipe: Any,
     *args: Any,
     steps: int = 20,
-    seed: int = 0,
+    seed: int | None = 0,
     notify: Callable[[str], None] | None = None,
     **call: Any,
 ) -> Check:
@@ -70,7 +70,9 @@ class _Examination:
     def result(self) -> Check:
         return Check(self._subject, self._findings, self._figures, self._notes)
 
-    def run(self, args: tuple[Any, ...], call: dict[str, Any], steps: int, seed: int) -> None:
+    def run(
+        self, args: tuple[Any, ...], call: dict[str, Any], steps: int, seed: int | None
+    ) -> None:
         try:
             check_pipeline(self._pipe)
             with pipelines.plain(self._pipe):

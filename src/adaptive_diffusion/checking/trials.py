@@ -95,21 +95,27 @@ class RepeatedCall:
         kwargs: of the call. A seeded generator, the number of steps and `output_type="np"` are
             added, where the pipeline takes them and they are not given.
         steps: that number.
-        seed: of the generator.
+        seed: of the generator, and of a pipeline that takes one.
     """
 
     def __init__(
-        self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: int, seed: int
+        self,
+        pipe: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        steps: int,
+        seed: int | None,
     ) -> None:
         self.pipe = pipe
-        self._seed = seed
+        self._seed = seed or 0
         self.device = _device_of(pipe)
         self._parameters = _parameters(pipe)
         self._args, self.arguments = _by_name(pipe, args, kwargs)
         ways = (_STEPS, "timesteps", "sigmas")
         if _STEPS in self._parameters and all(self.arguments.get(way) is None for way in ways):
             self.arguments[_STEPS] = steps
-        for name, value in (("output_type", "np"), ("generator", self._generator())):
+        usual = {"output_type": "np", "generator": self._generator(), "seed": self._seed}
+        for name, value in usual.items():
             if name in self._parameters and self.arguments.get(name) is None:
                 self.arguments[name] = value
 
