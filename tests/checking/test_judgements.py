@@ -126,7 +126,8 @@ TWO = [HALVED[0], [True, True, True, False, True, True]]
 def test_rows(mixed: tuple[float, float], floor: float, status: Status) -> None:
     """The first sample's plan leads to 0.1 more than the truth, the second's to 0.1 less."""
     first, second = trial(0.1, 0.1), trial(-0.1, -0.1)
-    assert judgements.of_rows(trial(*mixed, mask=TWO), first, second, floor).status is status
+    found = judgements.of_rows(trial(*mixed, mask=TWO), first, second, floor, 70.0)
+    assert found.status is status
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,6 @@ def test_rows(mixed: tuple[float, float], floor: float, status: Status) -> None:
     ],
 )
 def test_rows_that_are_not_told_apart(mask: list[list[bool]], notes: list[str], words: str) -> None:
-    found = judgements.of_rows(trial(mask=mask, notes=notes), trial(), trial(), math.inf)
+    found = judgements.of_rows(trial(mask=mask, notes=notes), trial(), trial(), math.inf, 70.0)
     assert found.status is Status.LIMIT
     assert words in found.text

@@ -93,23 +93,40 @@ def test_nothing_stays_on_the_modules() -> None:
     assert type(pipe) is ToyPipeline
 
 
+SEVERAL = {"num_images_per_prompt": 2}
+
+
 @pytest.mark.parametrize(
-    ("given", "changes"),
+    ("given", "batches"),
     [
-        ({"prompt": "a red apple"}, {"prompt": ["a red apple", "apple red a"]}),
-        ({"prompt": "owl"}, {"prompt": ["owl", "lwo"]}),
-        ({"prompt": ["owl"]}, {"prompt": ["owl", "owl"]}),
-        ({"prompt": ["owl", "cat"]}, {}),
+        ({"prompt": "a red apple"}, [{"prompt": ["a red apple", "apple red a"]}, SEVERAL]),
+        ({"prompt": "owl"}, [{"prompt": ["owl", "lwo"]}, SEVERAL]),
+        ({"prompt": ["owl"]}, [{"prompt": ["owl", "owl"]}, SEVERAL]),
+        ({"prompt": ["owl", "cat"]}, [{}]),
         (
-            {"prompt": "an owl", "negative_prompt": ["dull"]},
-            {"prompt": ["an owl", "owl an"], "negative_prompt": ["dull", "dull"]},
+            {"prompt": "an owl", "image": ["i"], "masks": ["m", "n"]},
+            [{"prompt": ["an owl", "owl an"], "image": ["i", "i"]}, SEVERAL],
         ),
-        ({"prompt": None}, {"num_images_per_prompt": 2}),
+        ({"prompt": None}, [SEVERAL]),
     ],
     ids=str,
 )
-def test_a_batch_of_two(given: dict[str, Any], changes: dict[str, Any]) -> None:
-    assert call(Taking(), **given).batch() == changes
+def test_ways_to_ask_for_two(given: dict[str, Any], batches: list[dict[str, Any]]) -> None:
+    assert call(Taking(), **given).batches() == batches
+
+
+def test_tensors_of_one_sample_are_doubled() -> None:
+    (changes, _) = call(Taking(), "owl", image=torch.rand(1, 3), scale=torch.rand(2)).batches()
+    assert changes["image"].shape == (2, 3)
+    assert changes.keys() == {"prompt", "image"}
+
+
+def test_a_batch_is_shorter_and_has_one_generator() -> None:
+    pipe = TINY_PIPELINES["sd15"].make()
+    generators = [torch.Generator().manual_seed(9)]
+    for changes in call(pipe, "owl", steps=30, generator=generators).batches():
+        assert changes["num_inference_steps"] == 8
+        assert isinstance(changes["generator"], torch.Generator)
 
 
 def test_a_batch_that_nobody_can_ask_for() -> None:
@@ -117,7 +134,7 @@ def test_a_batch_that_nobody_can_ask_for() -> None:
         def __call__(self, size: int = 3) -> Any:  # type: ignore[override]
             return None
 
-    assert call(Single()).batch() is None
+    assert call(Single()).batches() == []
 
 
 def test_two_samples_alternate() -> None:
@@ -126,3 +143,12 @@ def test_two_samples_alternate() -> None:
     first, second = trial.report.mask
     assert first == [True, True, False, True, False, True, False, True]
     assert second == [True, True, True, False, True, False, True, True]
+
+
+def test_a_pipeline_with_a_seed_of_its_own_gets_it() -> None:
+    class Seeded(Taking):
+        def __call__(self, prompt: str, seed: int | None = None) -> Any:  # type: ignore[override]
+            return None
+
+    assert RepeatedCall(Seeded(), ("owl",), {}, 6, seed=4).arguments["seed"] == 4
+    assert RepeatedCall(Seeded(), ("owl",), {}, 6, seed=None).arguments["seed"] == 0

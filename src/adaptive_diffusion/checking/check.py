@@ -28,7 +28,7 @@ def check(
     pipe: Any,
     *args: Any,
     steps: int = 20,
-    seed: int = 0,
+    seed: int | None = 0,
     notify: Callable[[str], None] | None = None,
     **call: Any,
 ) -> Check:
@@ -70,7 +70,9 @@ class _Examination:
     def result(self) -> Check:
         return Check(self._subject, self._findings, self._figures, self._notes)
 
-    def run(self, args: tuple[Any, ...], call: dict[str, Any], steps: int, seed: int) -> None:
+    def run(
+        self, args: tuple[Any, ...], call: dict[str, Any], steps: int, seed: int | None
+    ) -> None:
         try:
             check_pipeline(self._pipe)
             with pipelines.plain(self._pipe):
@@ -128,27 +130,25 @@ class _Examination:
         yield judgements.of_default(trial, self._plain, self._floor, self._figures)
 
     def _try_batch(self) -> Iterable[Finding]:
-        changes = self._call.batch()
-        if changes is None:
-            yield judgements.batch_not_tried(
-                "it is not known how to ask for two samples; give a list of two prompts"
-            )
-            return
-        try:
-            plain = self._run_plain("batch of two", **changes)
-        except Exception as error:
-            reason = f"for two samples, the plain pipeline raises {_told(error)}"
-            yield judgements.batch_not_tried(reason)
-            return
-        samples = len(plain.outputs)
-        if samples < 2 or (changes and samples != 2 * len(self._plain.outputs)):
-            yield judgements.batch_not_tried(f"asked for two samples, it made {samples}")
-            return
+        reason = "it is not known how to ask for two samples; give a list of two prompts"
+        for changes in self._call.batches():
+            try:
+                samples = len(self._run_plain("batch of two", **changes).outputs)
+            except Exception as error:
+                reason = f"for two samples, the plain pipeline raises {_told(error)}"
+                continue
+            if samples == len(self._plain.outputs) * (1 if self._call.has_several else 2) > 1:
+                yield self._judged_batch(changes)
+                return
+            reason = f"asked for two samples, it made {samples}"
+        yield judgements.batch_not_tried(reason)
+
+    def _judged_batch(self, changes: dict[str, Any]) -> Finding:
         first, second, mixed = (
             self._run("batch of two, by a plan", EveryOther(*offsets), **changes)
             for offsets in ((0,), (1,), (0, 1))
         )
-        yield judgements.of_rows(mixed, first, second, self._floor)
+        return judgements.of_rows(mixed, first, second, self._floor, self._call.rounding)
 
     def _try_afterwards(self) -> Iterable[Finding]:
         if self._floor == math.inf:

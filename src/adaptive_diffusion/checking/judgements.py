@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 _LOW = 30.0  # dB: a difference that is easily seen
-_SURE = 40.0  # dB: two results that are the same but for rounding, in any number type
 _APART = 10.0  # dB by which a result may be further from a plain run than another plain run is
 _DEAR = 0.5  # of a computed step's time: a skipped step that saves little
 _WHOLE = "the batch is decided as a whole: "
@@ -172,12 +171,17 @@ def batch_not_tried(reason: str) -> Finding:
 
 
 def of_rows(
-    mixed: AcceleratedTrial, first: AcceleratedTrial, second: AcceleratedTrial, floor: float
+    mixed: AcceleratedTrial,
+    first: AcceleratedTrial,
+    second: AcceleratedTrial,
+    floor: float,
+    rounding: float,
 ) -> Finding:
     """Whether the samples of a batch are told apart.
 
     In `mixed` the first sample follows the plan that all follow in `first`, and its neighbour that
-    of `second`. Each must come out as there: nearer to it than to what the other plan leads to.
+    of `second`. Each must come out as there: nearer to it than to what the other plan leads to, or
+    as near as two results that differ by `rounding` alone, in dB.
     """
     mask, samples = mixed.report.mask, len(mixed.outputs)
     if not mask:
@@ -195,7 +199,7 @@ def of_rows(
             trial.outputs.of_sample(sample, samples) for trial in (mixed, own, other)
         )
         distances.append(made.decibels(truth))
-        is_right &= distances[-1] >= _SURE or distances[-1] > wrong.decibels(truth)
+        is_right &= distances[-1] >= rounding or distances[-1] > wrong.decibels(truth)
     if is_right:
         text = "Each sample follows a plan of its own, and comes out as it would alone."
         return Finding("batch", Status.OK, text)

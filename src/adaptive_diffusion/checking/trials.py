@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import time
 import types
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = ["AcceleratedTrial", "RepeatedCall", "Step", "Trial"]
 
 _STEPS = "num_inference_steps"
 _SEVERAL = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
+_TF32 = 2.0**-11  # the precision of a GPU's products, unless it is told otherwise
+_DIGITS_LEFT = 0.6
 _FEW = 8  # steps of a batch: it is run several times
 
 
@@ -92,21 +95,27 @@ class RepeatedCall:
         kwargs: of the call. A seeded generator, the number of steps and `output_type="np"` are
             added, where the pipeline takes them and they are not given.
         steps: that number.
-        seed: of the generator.
+        seed: of the generator, and of a pipeline that takes one.
     """
 
     def __init__(
-        self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any], steps: int, seed: int
+        self,
+        pipe: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        steps: int,
+        seed: int | None,
     ) -> None:
         self.pipe = pipe
-        self._seed = seed
+        self._seed = seed or 0
         self.device = _device_of(pipe)
         self._parameters = _parameters(pipe)
         self._args, self.arguments = _by_name(pipe, args, kwargs)
         ways = (_STEPS, "timesteps", "sigmas")
         if _STEPS in self._parameters and all(self.arguments.get(way) is None for way in ways):
             self.arguments[_STEPS] = steps
-        for name, value in (("output_type", "np"), ("generator", self._generator())):
+        usual = {"output_type": "np", "generator": self._generator(), "seed": self._seed}
+        for name, value in usual.items():
             if name in self._parameters and self.arguments.get(name) is None:
                 self.arguments[name] = value
 
@@ -143,34 +152,47 @@ class RepeatedCall:
             seconds = meter.now() - began
         return Outputs.of(result, self.pipe), seconds
 
-    def batch(self) -> dict[str, Any] | None:
-        """The changes that make the call one of two samples; None if it is not known how."""
-        changes = self._two_samples()
-        if changes is None:
-            return None
-        if "generator" in self._parameters:
-            changes["generator"] = self._generator()
-        if isinstance(self.arguments.get(_STEPS), int):
-            changes[_STEPS] = min(self.arguments[_STEPS], _FEW)
-        return changes
+    @property
+    def rounding(self) -> float:
+        """How far two results may be from each other by rounding alone, in dB.
 
-    def _two_samples(self) -> dict[str, Any] | None:
-        ones = {
-            name: value * 2
-            for name, value in self.arguments.items()
-            if isinstance(value, list) and len(value) == 1 and name != "generator"
-        }
-        prompt = ones.get("prompt", self.arguments.get("prompt"))
+        Over a loop errors grow: of the digits that a number type has, this leaves a part.
+        """
+        types = {weight.dtype for weight in _weights(self.pipe) if weight.is_floating_point()}
+        eps = max((torch.finfo(each).eps for each in types), default=torch.finfo().eps)
+        if self.device.type == "cuda":
+            eps = max(eps, _TF32)
+        return -20 * math.log10(eps) * _DIGITS_LEFT
+
+    def batches(self) -> list[dict[str, Any]]:
+        """Changes that make the call one of two samples, as far as is known; likelier ones first.
+
+        A call that has several already is only made shorter.
+        """
+        more: dict[str, Any] = {}
+        if "generator" in self._parameters:
+            more["generator"] = self._generator()
+        if isinstance(self.arguments.get(_STEPS), int):
+            more[_STEPS] = min(self.arguments[_STEPS], _FEW)
+        found: Iterable[dict[str, Any]] = [{}] if self.has_several else self._two_samples()
+        return [changes | more for changes in found]
+
+    @property
+    def has_several(self) -> bool:
+        """Whether the call asks for more than one sample."""
+        prompt = self.arguments.get("prompt")
+        return isinstance(prompt, list) and len(prompt) > 1
+
+    def _two_samples(self) -> Iterator[dict[str, Any]]:
+        doubled = {name: _doubled(value) for name, value in self.arguments.items()}
+        ones = {name: value for name, value in doubled.items() if value is not None}
+        prompt = self.arguments.get("prompt")
         if isinstance(prompt, str):
-            return {**ones, "prompt": [prompt, _other(prompt)]}
-        if ones:
-            return ones
-        if isinstance(prompt, list):
-            return {}  # it is one already
-        if "batch_size" in self._parameters:
-            return {"batch_size": 2}
-        several = [name for name in _SEVERAL if name in self._parameters]
-        return {several[0]: 2} if several else None
+            yield {**ones, "prompt": [prompt, _other(prompt)]}
+        elif ones:
+            yield ones
+        several = [name for name in ("batch_size", *_SEVERAL) if name in self._parameters]
+        yield from [{several[0]: 2}] if several else []
 
     def _generator(self) -> torch.Generator:
         return torch.Generator("cpu").manual_seed(self._seed)
@@ -182,9 +204,13 @@ def _device_of(pipe: Any) -> torch.device:
         device = getattr(pipe, name, None)
         if isinstance(device, torch.device):
             return device
+    return next((weight.device for weight in _weights(pipe)), torch.device("cpu"))
+
+
+def _weights(pipe: Any) -> Iterator[Tensor]:
+    """Of the modules that may denoise."""
     modules = [part for part in candidates(pipe) if isinstance(part, nn.Module)]
-    weights = (weight for module in modules for weight in module.parameters())
-    return next((weight.device for weight in weights), torch.device("cpu"))
+    return (weight for module in modules for weight in module.parameters())
 
 
 class _Meter:
@@ -264,6 +290,13 @@ def _fresh(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_fresh, value))
     return {key: _fresh(item) for key, item in value.items()} if type(value) is dict else value
+
+
+def _doubled(value: Any) -> Any:
+    """A list or a tensor for one sample, for two; None if it is something else."""
+    if isinstance(value, list) and len(value) == 1 and not is_source(value[0]):
+        return value * 2
+    return torch.cat([value] * 2) if isinstance(value, Tensor) and value.shape[:1] == (1,) else None
 
 
 def _other(prompt: str) -> str:

@@ -207,6 +207,7 @@ def test_rows_must_be_in_the_order_of_the_samples() -> None:
     assert layout(torch.cat([sample, sample]).half()) == Layout(3)
     assert layout(torch.cat([sample, torch.ones_like(sample)], dim=1)) == Layout(3)
     assert layout(sample + 0.5 * sample.mean(0)) == Layout(3)
+    assert layout(torch.cat([torch.zeros(3, 4, 1, 8), sample], dim=2)) == Layout(3)  # a frame ahead
     same = sample[:1].expand_as(sample)
     assert layout(same, same) == Layout(3)
     for other in (sample.flip(0), sample.roll(1, 0), torch.cat([sample.flip(0)] * 2)):

@@ -38,7 +38,7 @@ __all__ = ["Layout", "call_on_rows", "input_of", "layout_of", "rows_of", "shapes
 # Tables of positions have a row per token, not per sample: never cut, however many rows they have.
 _POSITION_TABLES = ("freqs", "img_ids", "indices", "rope", "rotary", "txt_ids")  # in their names
 _POSITIONS = "position_ids"  # such a table, unless it has as many rows as the denoiser's input
-_ROUNDING = 1e-3  # of a cosine
+_ALIKE, _ROUNDING = 0.9, 1e-3  # cosines: of a sample and what was made of it, and their rounding
 _VIDEO = 5  # dimensions of a tensor whose frames have a dimension of their own, and are no rows
 
 
@@ -348,10 +348,14 @@ def _are_scaled(rows: Tensor, others: Tensor) -> bool:
 
 
 def _are_in_order(rows: Tensor, samples: Tensor) -> bool:
-    """Whether each row is as much like its own sample as like any other."""
+    """Whether no row is another sample than its own.
+
+    One that is like none of them may be cut from another place, as where the first frame is given.
+    """
     pairs = [functional.normalize(each.float().flatten(1)) for each in (rows, samples)]
     similarity = pairs[0] @ pairs[1].T
-    return bool((similarity.diagonal() >= similarity.amax(1) - _ROUNDING).all())
+    nearest = similarity.amax(1)
+    return bool(((nearest < _ALIKE) | (similarity.diagonal() >= nearest - _ROUNDING)).all())
 
 
 def _is_packed(rows: Tensor, samples: Tensor) -> bool:
