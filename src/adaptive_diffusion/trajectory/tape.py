@@ -180,6 +180,7 @@ class Tape:
         self._entries[0].step.restore(present)
         if torch.equal(result, self._result):
             return True
-        # what was added between the steps is added anew, with a rounding
-        allowed = 0.1 * float(self._result.abs().max()) * torch.finfo(result.dtype).eps ** 0.5
+        # corrections, and what was added between the steps, are added anew, with a rounding
+        precision = max(torch.finfo(result.dtype).eps, torch.finfo(torch.float32).eps)
+        allowed = 0.1 * precision**0.5 * float(self._result.abs().max())
         return bool((result - self._result).abs().max() <= allowed)
