@@ -49,6 +49,13 @@ def test_so_is_one_that_is_written_over(at: int) -> None:
     assert changes(value) == [at]
 
 
+@given(at=st.integers(4, STEPS - 1))
+def test_so_is_one_that_is_copied_into_the_same_buffer_at_every_step(at: int) -> None:
+    """As those do who use CUDA graphs."""
+    buffer = embedding(0)
+    assert changes(lambda step: buffer.copy_(embedding(int(step >= at)))) == [at]
+
+
 @given(at=st.integers(3, STEPS - 1))
 def test_so_is_one_that_is_written_over_in_inference_mode(at: int) -> None:
     """Where tensors do not count how often they are written into."""

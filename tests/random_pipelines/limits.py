@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from random_pipelines.promises import PLANS, plans_of
-from random_pipelines.recipe import FEATURES, Recipe
+from random_pipelines.recipe import Recipe
 
 __all__ = ["FAULTS", "Fault"]
 
@@ -50,26 +50,7 @@ def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:
 _ASKS = ("asks after the step", "asks before the step", "asks for one sample", "asks at the sample")
 
 FAULTS = (
-    Fault({"condition": "packed"}, "rows are cut though the condition can not be", batches=True),
-    Fault(
-        {"condition": ("rows", "numpy", "numbers")}, "lists and arrays are not cut", batches=True
-    ),
-    Fault({"condition": "mapping"}, "a mapping made from names is not made again", batches=True),
-    Fault({"answer": "mapping"}, "a mapping made from names is not made again"),
-    Fault({"answer": "rows"}, "a list of rows is not put together again", batches=True),
-    Fault(
-        {"guidance": "interleaved", "latents": "all alike"},
-        "samples that are equal at first are taken for a layout in blocks",
-        batches=True,
-    ),
     Fault({"change": "one sample"}, "other samples' history begins anew, too", batches=True),
-    Fault({"change": "buffer"}, "a buffer that is written into is not noticed"),
-    Fault({"change": "processor"}, "a number in an object that a module holds is not noticed"),
-    Fault({"change": "module exchanged"}, "a submodule that is exchanged is not noticed"),
-    Fault(
-        {"change": ("in place", "new tensor", "one sample"), "renewed": "copied in place"},
-        "a condition that is written at every step is not seen to change",
-    ),
     Fault(
         {
             "change": "scalar",
@@ -78,38 +59,11 @@ FAULTS = (
         "a number that changes soon after its branch has come is not noticed",
         plans=plans_of("c.cccc.cc...,c.ccc.ccc.cc"),
     ),
-    Fault(
-        {"form": "patched", "way": ("engine", "engine later")},
-        "a patched module within an engine is not seen to be one",
-        batches=True,
-    ),
-    Fault(
-        {
-            "change": ("weights", "attribute", "deep attribute", "dict entry"),
-            "way": ("engine", "engine later"),
-        },
-        "what a module within an engine holds is not looked at",
-    ),
-    *(Fault({"callback": each}, "a callback is given the loop's last answer") for each in _ASKS),
-    Fault({"scheduler": "slots"}, "a scheduler without __dict__ is neither served nor refused"),
-    Fault({"loop": "calls itself"}, "the inner call's steps are not in the report"),
+    *(Fault({"callback": each}, "what a pipeline asks on its own is a step") for each in _ASKS),
     Fault({"layout": "stepped one by one"}, "no note says that the batch is whole", batches=True),
-    Fault(
-        {"writes": "into the sample", "noise": ("given generators", *FEATURES["noise"][1:])},
-        "the velocity is taken from a sample that has been written into",
-    ),
-    Fault(
-        {"writes": "into the sample", "solver": ("ddpm", "ddim eta", "ancestral")},
-        "the velocity is taken from a sample that has been written into",
-    ),
     Fault({"writes": "into the sample", "grad": "inference"}, "steps are computed for nothing"),
     Fault(
         {"writes": "into the output", "loop": "skips by itself"},
         "what the scheduler writes into its output does not reach the pipeline",
-    ),
-    Fault(
-        {"memory": ("class attribute", "python generator", "slots object")},
-        "the trial of a replay passes by chance",
-        plans=plans_of("c.c.c.c..c.c,ccccc.c....."),
     ),
 )

@@ -124,7 +124,8 @@ class _Value:
             return
         before = self._address
         self._address = _address(value)
-        written_over = before == self._address and self._was_seen_to_move
+        in_place = before == self._address
+        written_over = in_place and (self._was_seen_to_move or self._is_copy)
         self._moves = self._moves + 1 if self._was_seen_to_move else 0
         self._version = version_of(value)
         self._is_copy = self._version is None or (written_over and self._moves <= _COPIES)

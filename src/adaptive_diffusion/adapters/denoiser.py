@@ -39,7 +39,7 @@ from adaptive_diffusion.adapters.calls import (
     modules_of,
 )
 from adaptive_diffusion.adapters.changes import Attributes
-from adaptive_diffusion.adapters.containers import items, map_items, map_tensors
+from adaptive_diffusion.adapters.containers import items, map_items, map_tensors, tensors
 from adaptive_diffusion.errors import NoReportError, PolicyError, StepsError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule, is_monotonic
 from adaptive_diffusion.policies import ErrorControlled, Policy
@@ -144,6 +144,8 @@ class AdaptiveDenoiser:
                 self._note("steps with gradients were computed")
                 self._restart()
             output = self._reuse_or_compute(call, branch)
+            if step == 0 and len(self._plan) > 1 and not _has_rows(output, x):
+                self._decide_as_a_whole("its answer has not a row for every row of its input")
             if self._take_step is None:
                 output = self._filled(len(self._calls), output, x)
             self._calls.append(call)
@@ -252,8 +254,14 @@ class AdaptiveDenoiser:
             reason = "the rows of the conditioning can't be told apart"
         if reason:
             self._note(f"the batch is decided as a whole: {reason}")
-            samples = 1
-        return Trajectory(self._policy, self._schedule, samples)
+        return Trajectory(self._policy, self._schedule, 1 if reason else samples)
+
+    def _decide_as_a_whole(self, reason: str) -> None:
+        """In the first step, whose calls are all computed."""
+        assert self._schedule is not None
+        self._note(f"the batch is decided as a whole: {reason}")
+        self._trajectory = Trajectory(self._policy, self._schedule, 1)
+        self._plan = self._trajectory.open()
 
     # What the denoiser answers ------------------------------------------------------------------
 
@@ -344,6 +352,13 @@ class _OwnStep:
 
     def run(self, output: Tensor, sample: Tensor) -> Tensor:
         return self._step(output, self._t, sample)
+
+
+def _has_rows(output: Any, x: Tensor) -> bool:
+    """Whether all tensors in an answer have a row for every sample, and none is a row itself."""
+    found = [tensor for tensor in tensors(output) if tensor.ndim]
+    are_rows = len(found) == len(x) and all(tensor.shape == x.shape[1:] for tensor in found)
+    return not are_rows and all(len(tensor) == len(x) for tensor in found)
 
 
 def _number(t: float | Tensor) -> float:

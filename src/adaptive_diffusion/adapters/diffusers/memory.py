@@ -14,7 +14,7 @@ import inspect
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +65,16 @@ class Memory:
     def __init__(self, scheduler: Any, step: Callable[..., Any]) -> None:
         self.parameters = step_parameters(step)
         self.writes = False
-        self._is_known = _is_diffusers_own(type(scheduler))
+        taken = inspect.unwrap(step)
+        self._is_known = _is_diffusers_own(type(scheduler)) and _is_diffusers_own(taken)
         functions = _functions(scheduler, step)
         self._roots = [getattr(scheduler, "__dict__", {}), *(_closure(each) for each in functions)]
         if not self._is_known:
             self._roots += [_globals(each) for each in functions]
             self._roots += [scheduler, *_own_classes(scheduler)]
+        own = getattr(scheduler, "__dict__", None)
+        self._changing: dict[int, Any] = {} if own is None else {id(own): own}
+        self._has_learned = False
         self._names = frozenset(name for each in functions for name in each.__code__.co_names)
         found = [value for value, _ in _walk(self._roots)]
         self.sources = [source_of(value) for value in found if is_source(value)]
@@ -92,6 +96,22 @@ class Memory:
         """Lets a step of unknown code run without moving a source that others draw from."""
         return standing_at([] if self._is_known else global_sources(device))
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Learns what a step changes: that alone is the scheduler's, and put back.
+
+        What else can be reached (a log that the pipeline keeps, say) is somebody else's.
+        """
+        if self._is_known:
+            yield
+            return
+        before = [(value, _fingerprint(value)) for value, _ in _walk(self._roots)]
+        yield
+        self._has_learned = True
+        for value, fingerprint in before:
+            if fingerprint is not None and _fingerprint(value) != fingerprint:
+                self._changing[id(value)] = value
+
     def save(self) -> Snapshot:
         """What the scheduler remembers now."""
         return [_Saved(value, content) for value, content in self._contents()]
@@ -102,7 +122,8 @@ class Memory:
             _put_back(saved.holder, self._copied(saved.content))
 
     def _contents(self) -> Iterator[tuple[Any, Any]]:
-        for value, _ in _walk(self._roots):
+        everything = (value for value, _ in _walk(self._roots))
+        for value in self._changing.values() if self._has_learned else everything:
             content = _content(value)
             if content is not None:
                 yield value, self._copied(content)
@@ -184,6 +205,22 @@ def _content(value: Any) -> Any:
     return value if _is_array(value) and value.flags.writeable else None
 
 
+def _fingerprint(value: Any) -> Any:
+    """What shows that something is in a value that was not there; None if it holds nothing."""
+    content = _content(value)
+    if isinstance(content, dict):
+        return [(key, _mark(item)) for key, item in content.items()]
+    if isinstance(content, (list, set)):
+        return list(map(_mark, content))
+    return None if content is None else content.tobytes()
+
+
+def _mark(item: Any) -> Any:
+    if isinstance(item, Tensor):
+        return id(item), version_of(item)
+    return item if isinstance(item, (bool, int, float, str)) else id(item)
+
+
 def _put_back(holder: Any, content: Any) -> None:
     if isinstance(holder, types.CellType):
         holder.cell_contents = content[0]
@@ -255,8 +292,8 @@ def _settable(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
-def _is_diffusers_own(cls: type) -> bool:
-    return cls.__module__.split(".")[0] == "diffusers"
+def _is_diffusers_own(code: Any) -> bool:
+    return getattr(code, "__module__", "").split(".")[0] == "diffusers"
 
 
 def _closure(function: Any) -> list[Any]:

@@ -170,7 +170,8 @@ class SchedulerStep:
         self._noise_states = [source.state() for source in sources]
         given = self.output, self.sample
         versions = list(map(version_of, given))
-        self._call()
+        with self._memory.watched():
+            self._call()
         self._memory.writes |= versions != list(map(version_of, given))
         moved = [s.has_moved(state) for s, state in zip(sources, self._noise_states, strict=True)]
         self.drew_noise = any(moved)
