@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     settings: dict[str, Any] = {"debug": False}  # --debug writes itself in here
     try:
-        from adaptive_diffusion.apps.commands import app
+        from adaptive_diffusion.apps.commands.app import app
 
         arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
         code = app(

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from adaptive_diffusion.apps.closeness import closeness
+from adaptive_diffusion.apps.equal_cost import paper_rule_at
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.policies import Policy, ThirdOrder
 
 __all__ = ["Comparison", "Result", "Variant", "compare"]
 
-_PROBES = 6  # runs of each sample that the search for the paper's threshold may take
+_PROBES = 8  # runs of each sample that the search for the paper's threshold may take
 
 
 @dataclass(frozen=True)
@@ -176,25 +177,20 @@ class _Study:
         self.made[variant.name], self.masks[variant.name] = made, masks
 
     def paper_rule(self, target: float, max_skip: int | None) -> ThirdOrder:
-        """The paper's rule with the threshold whose mean number of evaluations is nearest.
+        """The paper's rule at a number of evaluations."""
+        probe = 0
 
-        A higher threshold skips more, so the search halves the (logarithmic) range at each probe.
-        """
-        options = {} if max_skip is None else {"max_skip": max_skip}
-        low, high = 1e-4, 1.0
-        probed: list[tuple[float, ThirdOrder]] = []
-        for probe in range(_PROBES):
-            self._notify(f"paper's rule: threshold {probe + 1} of at most {_PROBES}")
-            rule = ThirdOrder(threshold=float(f"{math.sqrt(low * high):.2g}"), **options)
-            mean_nfe = fmean(
+        def cost(rule: ThirdOrder) -> float:
+            nonlocal probe
+            probe += 1
+            self._notify(f"paper's rule: threshold {probe} of at most {_PROBES}")
+            return fmean(
                 sum(self._sampler.run([sample], rule, decode=False).masks[0])
                 for sample in self.samples
             )
-            probed.append((abs(mean_nfe - target), rule))
-            if abs(mean_nfe - target) <= 0.5:
-                break
-            low, high = (rule.threshold, high) if mean_nfe > target else (low, rule.threshold)
-        return min(probed, key=lambda each: each[0])[1]
+
+        options = {} if max_skip is None else {"max_skip": max_skip}
+        return paper_rule_at(target, cost, _PROBES, **options)
 
     def time(self, repeats: int) -> None:
         """Times the variants in alternation."""

@@ -50,6 +50,20 @@ class Settings:
     frames: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """They as arguments of a pipeline's call."""
+        width, height = self.size or (None, None)
+        chosen = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "width": width,
+            "height": height,
+            "num_frames": self.frames,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return {**self.arguments, **given}
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -164,21 +178,13 @@ class Sampler:
         return Batch(made, masks, seconds, tuple(report.notes))
 
     def _arguments(self, samples: Sequence[Sample], steps: int) -> dict[str, Any]:
-        arguments: dict[str, Any] = dict(self.settings.arguments)
-        arguments |= {
-            "num_inference_steps": steps,
-            "generator": [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples],
-        }
+        generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples]
+        settings = replace(self.settings, steps=steps)
+        arguments = settings.call_arguments | {"generator": generators}
         if self.is_conditional:
             arguments["prompt"] = [sample.prompt for sample in samples]
         elif "batch_size" in self._parameters:
             arguments["batch_size"] = len(samples)
-        if self.settings.guidance is not None:
-            arguments["guidance_scale"] = self.settings.guidance
-        if self.settings.size is not None:
-            arguments["width"], arguments["height"] = self.settings.size
-        if self.settings.frames is not None:
-            arguments["num_frames"] = self.settings.frames
         own = {
             name: [sample.arguments[name] for sample in samples] for name in samples[0].arguments
         }

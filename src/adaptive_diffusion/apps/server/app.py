@@ -22,7 +22,6 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from adaptive_diffusion import __version__
 from adaptive_diffusion.apps.server import images, uploads
 from adaptive_diffusion.apps.server.engine import Engine, Job
 from adaptive_diffusion.apps.server.errors import (
@@ -40,6 +39,7 @@ from adaptive_diffusion.apps.server.models import Drawn, Model, Picture
 from adaptive_diffusion.apps.server.requests import Edit, Generation
 from adaptive_diffusion.apps.sharing import editing_size
 from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.version import __version__
 
 __all__ = ["create_app"]
 

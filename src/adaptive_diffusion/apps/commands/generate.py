@@ -1,0 +1,59 @@
+"""`adaptive-diffusion generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptive_diffusion.apps.commands.options import (
+    CallOptions,
+    ModelOptions,
+    Out,
+    PolicyOptions,
+    PromptOptions,
+)
+from adaptive_diffusion.apps.inputs import writable_folder
+
+__all__ = ["generate"]
+
+
+def generate(
+    wanted: PromptOptions,
+    model: ModelOptions,
+    call: CallOptions,
+    policy: PolicyOptions,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per call.")] = 4,
+    out: Out = Path("out"),
+) -> None:
+    """Makes pictures (PNG), clips (GIF) or sounds (WAV) that say how they were made."""
+    from rich.console import Console
+
+    from adaptive_diffusion.apps.display import StepProgress
+    from adaptive_diffusion.apps.provenance import file_stem, how_made
+    from adaptive_diffusion.apps.sampling import Sampler
+
+    chosen = policy.make()
+    settings = call.settings(model.model)
+    prompts = wanted.read()
+    folder = writable_folder(out)
+    sampler = Sampler(model.load(), settings)
+    samples = sampler.plan(prompts, wanted.count, wanted.seed)
+
+    made: list[str] = []
+    notes = policy.misfits(sampler.pipe, call.steps)
+    with StepProgress(Console(stderr=True)) as progress:
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            label = f"{start + len(batch)}/{len(samples)}"
+            result = sampler.run(batch, chosen, on_step=progress.follow(label, call.steps))
+            assert result.made is not None
+            notes += [note for note in result.notes if note not in notes]
+            for sample, medium, mask in zip(batch, result.made, result.masks, strict=True):
+                path = folder / f"{file_stem(sample)}{medium.suffix}"
+                entries = how_made(sample, mask, chosen, sampler, model.model)
+                path.write_bytes(medium.encode(entries))
+                made.append(f"{path}  {sum(mask)} of {len(mask)} steps computed")
+    for line in made + [f"note: {note}" for note in notes]:
+        typer.echo(line)
