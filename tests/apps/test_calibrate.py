@@ -50,7 +50,7 @@ def test_a_profile_is_written_and_used(cli, profile, tmp_path):
 def test_compare_says_what_the_profile_is_of_another(cli, model, profile, tmp_path):
     done = cli(
         *("compare", "x", "--model", model, "--size", 32, "--steps", 12, "--profile", profile),
-        *("--repeats", 1, "--no-baselines", "--out", tmp_path),
+        *("--out", tmp_path),
     )
     assert done.code == 0
     assert "note: the model is StableDiffusionPipeline, " in done.out

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +21,12 @@ from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.provenance import mask_text
 from adaptive_diffusion.apps.sampling import Sampler
 
-__all__ = ["record", "to_json"]
+__all__ = ["record", "settings_of", "to_json"]
+
+_SETTINGS = (
+    *("model", "scheduler", "steps", "guidance", "size", "frames", "policy_text", "dtype"),
+    "arguments",
+)
 
 
 def record(
@@ -38,8 +44,10 @@ def record(
         "guidance": settings.guidance,
         "size": settings.size,
         "frames": settings.frames,
+        "arguments": {name: str(value) for name, value in settings.arguments.items()},
         "makes": comparison.made[0].kind,
         "policy": policy_name,
+        "policy_text": str(policy),
         "tolerance": policy_settings.get("tolerance"),
         "policy_settings": policy_settings,
         "seed": comparison.samples[0].seed,
@@ -57,7 +65,13 @@ def record(
     }
 
 
-def to_json(record: dict[str, Any]) -> str:
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record, what was asked for; raises `KeyError` if it is no such record."""
+    wanted = [(sample["prompt"], sample["seed"]) for sample in record["samples"]]
+    return {**{name: record[name] for name in _SETTINGS}, "samples": wanted}
+
+
+def to_json(record: Mapping[str, Any]) -> str:
     """The text of the file; refuses what JSON can't say."""
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
