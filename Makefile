@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLI := $(BIN)/adaptive-diffusion
+# each of the tests' processes computes on one core
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: demo comparison test test-all lint bench pipelines clean
@@ -13,10 +15,10 @@ comparison: $(VENV)/.cli  ## sixteen prompts, the paper's rule too, three timed 
 	$(CLI) compare --prompts examples/prompts.txt --baselines --repeats 3 --out out/comparison
 
 test: $(VENV)/.dev  ## one representative of every kind
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/.dev  ## every test; ARGS are further ones for pytest
-	$(BIN)/python -m pytest -m "" $(ARGS)
+	$(PYTEST) -m "" $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from adaptive_diffusion.policies import Policy
     from adaptive_diffusion.profile import Profile
 
@@ -21,6 +23,7 @@ __all__ = [
     "PolicyName",
     "choose_tolerance",
     "make_policy",
+    "open_picture",
     "parse_size",
     "read_prompts",
     "writable_file",
@@ -103,6 +106,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         raise ValueError(f"--size must look like 512 or 768x512 (width x height), not {text!r}")
     width, height = match.groups()
     return int(width), int(height or width)
+
+
+def open_picture(file: Path) -> Image:
+    """The picture of a file, in RGB; raises `ValueError` if it can't be read."""
+    from PIL import Image
+
+    try:
+        return Image.open(file).convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"--control-image {file} can't be read: {error}") from error
 
 
 def read_prompts(typed: Sequence[str], file: Path | None) -> list[str]:

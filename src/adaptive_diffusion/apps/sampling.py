@@ -49,20 +49,8 @@ class Settings:
     size: tuple[int, int] | None = None  # width, height
     frames: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    @property
-    def call_arguments(self) -> dict[str, Any]:
-        """They as arguments of a pipeline's call."""
-        width, height = self.size or (None, None)
-        chosen = {
-            "num_inference_steps": self.steps,
-            "guidance_scale": self.guidance,
-            "width": width,
-            "height": height,
-            "num_frames": self.frames,
-        }
-        given = {name: value for name, value in chosen.items() if value is not None}
-        return {**self.arguments, **given}
+    negative_prompt: str | None = None
+    control_image: Any = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -101,12 +89,37 @@ class Sampler:
         self._check("guidance_scale", "--guidance", settings.guidance)
         self._check("height", "--size", settings.size)
         self._check("num_frames", "--frames", settings.frames)
+        self._check("negative_prompt", "--negative-prompt", settings.negative_prompt)
         self._check("generator", "--seed", True)
+        self._check_control(settings.control_image is not None)
 
     def with_arguments(self, **more: Any) -> Sampler:
         """The same, with more arguments for the pipeline's calls."""
         arguments = {**self.settings.arguments, **more}
         return Sampler(self.pipe, replace(self.settings, arguments=arguments))
+
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """The settings as arguments of the pipeline's call."""
+        settings = self.settings
+        width, height = settings.size or (None, None)
+        chosen = {
+            "num_inference_steps": settings.steps,
+            "guidance_scale": settings.guidance,
+            "width": width,
+            "height": height,
+            "num_frames": settings.frames,
+            "negative_prompt": settings.negative_prompt,
+            self.control_parameter: settings.control_image,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return {**settings.arguments, **given}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pipeline runs; offloaded weights may be elsewhere."""
+        device: torch.device = getattr(self.pipe, "_execution_device", self.pipe.device)
+        return device
 
     @property
     def tells_steps(self) -> bool:
@@ -163,7 +176,7 @@ class Sampler:
         if policy is None and on_step and self.tells_steps:
             arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
         switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
-        with switch as run, _seeded(samples[0].seed, self.pipe.device):
+        with switch as run, _seeded(samples[0].seed, self.device):
             with _first_denoiser_call(self.pipe, self._synchronize) as started:
                 result = self.pipe(**arguments)
             self._synchronize()
@@ -179,8 +192,9 @@ class Sampler:
 
     def _arguments(self, samples: Sequence[Sample], steps: int) -> dict[str, Any]:
         generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples]
-        settings = replace(self.settings, steps=steps)
-        arguments = settings.call_arguments | {"generator": generators}
+        arguments = self.call_arguments | {"num_inference_steps": steps, "generator": generators}
+        if self.settings.negative_prompt is not None:
+            arguments["negative_prompt"] = [self.settings.negative_prompt] * len(samples)
         if self.is_conditional:
             arguments["prompt"] = [sample.prompt for sample in samples]
         elif "batch_size" in self._parameters:
@@ -188,11 +202,26 @@ class Sampler:
         own = {
             name: [sample.arguments[name] for sample in samples] for name in samples[0].arguments
         }
-        return arguments | own
+        arguments |= own
+        name = type(self.pipe).__name__
+        if "ControlNet" in name and self.control_parameter not in arguments:
+            raise ValueError(f"{name} goes by a picture: give it as --control-image FILE")
+        return arguments
 
     def _check(self, parameter: str, option: str, value: object) -> None:
         if value is not None and parameter not in self._parameters:
             raise ValueError(f"{type(self.pipe).__name__} has no {parameter}: omit {option}")
+
+    @property
+    def control_parameter(self) -> str:
+        """What the pipeline calls the picture that its ControlNet goes by."""
+        return "control_image" if "control_image" in self._parameters else "image"
+
+    def _check_control(self, has_image: bool) -> None:
+        name = type(self.pipe).__name__
+        takes_image = "ControlNet" in name or "control_image" in self._parameters
+        if has_image and not takes_image:
+            raise ValueError(f"{name} has no ControlNet: omit --control-image or add --controlnet")
 
     def _loop_length(self, steps: int) -> int:
         """Steps of the last loop: second-order solvers have two for each one asked for."""
@@ -200,7 +229,7 @@ class Sampler:
         return steps if timesteps is None else len(timesteps)
 
     def _synchronize(self) -> None:
-        kind = self.pipe.device.type
+        kind = self.device.type
         if kind in ("cuda", "mps", "xpu"):
             getattr(torch, kind).synchronize()
 

@@ -15,7 +15,8 @@ from adaptive_diffusion.apps.bench.rows import FULL, select
 from adaptive_diffusion.apps.bench.run import Bench, expand
 from adaptive_diffusion.apps.bench.store import FeatureStore, Store
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Prompts, load_suite, suites
-from adaptive_diffusion.apps.loading import DTYPES, SCHEDULERS
+from adaptive_diffusion.apps.loading import DTYPES
+from adaptive_diffusion.apps.schedulers import SCHEDULERS
 from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures, pipeline_miniatures
 
 MINIMAL = 'description = "Mine"\nmodels = ["digits"]\nsteps = [6]\n'

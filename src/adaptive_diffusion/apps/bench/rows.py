@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from adaptive_diffusion.apps.loading import SCHEDULERS, make_scheduler
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, make_scheduler
 from adaptive_diffusion.policies import ErrorControlled, FixedSchedule, Policy, ThirdOrder
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ def batch(
         typer.Argument(
             metavar="PROMPTS.jsonl",
             help='A line per picture: {"prompt": "a red apple"}, and negative_prompt, seed, steps, '
-            "guidance, width and height, tolerance, id where they differ from the options.",
+            "guidance, width and height, tolerance, control_image, id where they differ from the "
+            "options.",
         ),
     ],
     out: Out,
@@ -58,7 +59,16 @@ def batch(
 
     policy.make()
     common = call.settings(model.model)
-    defaults = Defaults(seed, common.steps, common.guidance, common.size, policy.make)
+    defaults = Defaults(
+        seed=seed,
+        steps=common.steps,
+        guidance=common.guidance,
+        size=common.size,
+        frames=common.frames,
+        negative_prompt=common.negative_prompt,
+        control_image=None if call.control_image is None else str(call.control_image),
+        policy=policy.make,
+    )
     lines = read_lines(prompts_file, defaults)
     if engine is EngineName.RAY:
         import ray.data  # noqa: F401  a missing extra is found before the work
@@ -72,7 +82,7 @@ def batch(
     summary = run_batch(
         prompts_file,
         lines,
-        Model.choose(model.model, model.scheduler, model.device, model.dtype),
+        Model.choose(model.model, model.options()),
         Outputs(writable_folder(out)),
         make,
         batch_size=batch_size,

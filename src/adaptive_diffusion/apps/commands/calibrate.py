@@ -56,7 +56,7 @@ def calibrate(
             budget_nfe=budget_nfe,
             seed=wanted.seed,
             notify=status.update,
-            **settings.call_arguments,
+            **sampler.call_arguments,
         )
         profile.save(file)
     typer.echo(f"{profile}\n{file}")

@@ -31,7 +31,7 @@ def generate(
     from rich.console import Console
 
     from adaptive_diffusion.apps.display import StepProgress
-    from adaptive_diffusion.apps.provenance import file_stem, how_made
+    from adaptive_diffusion.apps.provenance import file_stem, how_made, write_beside
     from adaptive_diffusion.apps.sampling import Sampler
 
     chosen = policy.make()
@@ -42,6 +42,7 @@ def generate(
     samples = sampler.plan(prompts, wanted.count, wanted.seed)
 
     made: list[str] = []
+    source = {"model": model.model, **model.options().describe(), **call.describe()}
     notes = policy.misfits(sampler.pipe, call.steps)
     with StepProgress(Console(stderr=True)) as progress:
         for start in range(0, len(samples), batch_size):
@@ -51,9 +52,9 @@ def generate(
             assert result.made is not None
             notes += [note for note in result.notes if note not in notes]
             for sample, medium, mask in zip(batch, result.made, result.masks, strict=True):
-                path = folder / f"{file_stem(sample)}{medium.suffix}"
-                entries = how_made(sample, mask, chosen, sampler, model.model)
-                path.write_bytes(medium.encode(entries))
+                entries = how_made(sample, medium, mask, chosen, sampler, source)
+                content = medium.encode(entries)
+                path = write_beside(folder, file_stem(sample), medium.suffix, content)
                 made.append(f"{path}  {sum(mask)} of {len(mask)} steps computed")
     for line in made + [f"note: {note}" for note in notes]:
         typer.echo(line)

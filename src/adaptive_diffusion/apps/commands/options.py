@@ -6,7 +6,7 @@ Typer needs the names of the options when the command line is built, so this mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +17,14 @@ from adaptive_diffusion.apps.inputs import (
     PolicyName,
     choose_tolerance,
     make_policy,
+    open_picture,
     parse_size,
     read_prompts,
 )
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 
 if TYPE_CHECKING:
+    from adaptive_diffusion.apps.loading import LoadOptions
     from adaptive_diffusion.apps.sampling import Settings
     from adaptive_diffusion.policies import Policy
     from adaptive_diffusion.profile import Profile
@@ -30,23 +32,15 @@ if TYPE_CHECKING:
 __all__ = [
     "CallOptions",
     "Device",
-    "Dtype",
+    "LoadingOptions",
     "ModelOptions",
     "Out",
     "PolicyOptions",
     "PromptOptions",
     "Quality",
-    "Scheduler",
     "Tolerance",
 ]
 
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        help="ddim, ddpm, euler, euler-ancestral, heun, dpm++, dpm++-sde, unipc, deis, pndm, lms, "
-        "kdpm2, lcm, flow-euler, flow-heun, flow-dpm++ or flow-unipc; the model's own by default."
-    ),
-]
 Tolerance = Annotated[
     float | None,
     typer.Option(
@@ -61,7 +55,6 @@ Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda, cuda:1, mps; a GPU by default if there is one."),
 ]
-Dtype = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
 Out = Annotated[Path, typer.Option(help="Folder for the files.", metavar="FOLDER")]
 
 
@@ -89,21 +82,92 @@ class PromptOptions:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """Which model, and what it runs on."""
+class LoadingOptions:
+    """How a model is loaded, and what is added to it."""
+
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="ddim, ddpm, euler, euler-ancestral, heun, dpm++, dpm++-sde, unipc, deis, pndm, "
+            "lms, kdpm2, lcm, flow-euler, flow-heun, flow-dpm++ or flow-unipc; the model's own by "
+            "default."
+        ),
+    ] = None
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the hub's repository.")
+    ] = None
+    variant: Annotated[
+        str | None, typer.Option(help="Variant of the model's files, such as fp16.")
+    ] = None
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A LoRA, such as style.safetensors:0.8 (extra lora). Repeatable.",
+            metavar="FILE[:SCALE]",
+            show_default=False,
+        ),
+    ] = None
+    device: Device = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, float16 or bfloat16; by default the weights' own type on a GPU, and "
+            "float32 on a processor."
+        ),
+    ] = None
+    compiles: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser with torch.compile.")
+    ] = False
+
+    def options(self) -> LoadOptions:
+        """What `load_pipeline` takes; raises `ValueError` on what can be seen to be wrong."""
+        from adaptive_diffusion.apps.loading import LoadOptions
+        from adaptive_diffusion.apps.weights import Lora
+
+        options = LoadOptions(
+            scheduler=self.scheduler,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            variant=self.variant,
+            loras=tuple(map(Lora.parse, self.lora or [])),
+            compiles=self.compiles,
+        )
+        options.check()
+        return options
+
+
+@dataclass(frozen=True)
+class ModelOptions(LoadingOptions):
+    """One model, and how it is loaded."""
 
     model: Annotated[
-        str, typer.Option(help="A folder, a hub id, or a miniature: emoji, emoji-dit, digits.")
+        str,
+        typer.Option(
+            help="A folder, a .safetensors file, a hub id, or a miniature: emoji, emoji-dit, digits"
+        ),
     ] = "emoji"
-    scheduler: Scheduler = None
-    device: Device = None
-    dtype: Dtype = "float32"
+    controlnet: Annotated[
+        str | None,
+        typer.Option(help="A ControlNet, which takes a --control-image.", metavar="FOLDER_OR_ID"),
+    ] = None
+    offload: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep on the GPU only what is in use: model (whole parts) or sequential (layers)."
+        ),
+    ] = None
+
+    def options(self) -> LoadOptions:
+        options = replace(super().options(), controlnet=self.controlnet, offload=self.offload)
+        options.check()
+        return options
 
     def load(self) -> Any:
         """The pipeline; raises `ValueError` as `load_pipeline` does."""
         from adaptive_diffusion.apps.loading import load_pipeline
 
-        return load_pipeline(self.model, self.scheduler, self.device, self.dtype)
+        return load_pipeline(self.model, self.options())
 
 
 @dataclass(frozen=True)
@@ -124,14 +188,36 @@ class CallOptions:
     frames: Annotated[
         int | None, typer.Option(min=1, help="Frames of a clip; the pipeline's own by default.")
     ] = None
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What not to draw.", show_default=False)
+    ] = None
+    control_image: Annotated[
+        Path | None,
+        typer.Option(help="What the ControlNet goes by: edges, depth, ...", metavar="FILE"),
+    ] = None
+
+    def describe(self) -> dict[str, str]:
+        """What can't be told from the settings."""
+        return {} if self.control_image is None else {"control_image": str(self.control_image)}
 
     def settings(self, model: str) -> Settings:
-        """What all samples of a model have in common; raises `ValueError` on a bad size."""
+        """What all samples of a model have in common.
+
+        Raises `ValueError` on a size or a control image that can't be read.
+        """
         from adaptive_diffusion.apps.sampling import Settings
 
         guidance = GUIDANCE.get(model) if self.guidance is None else self.guidance
         size = parse_size(self.size)
-        return Settings(self.steps, guidance, size, self.frames, ARGUMENTS.get(model, {}))
+        return Settings(
+            self.steps,
+            guidance,
+            size,
+            self.frames,
+            ARGUMENTS.get(model, {}),
+            negative_prompt=self.negative_prompt,
+            control_image=None if self.control_image is None else open_picture(self.control_image),
+        )
 
 
 @dataclass(frozen=True)

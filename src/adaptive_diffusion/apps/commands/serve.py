@@ -7,19 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptive_diffusion.apps.commands.options import (
-    Device,
-    Dtype,
-    Quality,
-    Scheduler,
-    Tolerance,
-)
+from adaptive_diffusion.apps.commands.options import LoadingOptions, Quality, Tolerance
 from adaptive_diffusion.apps.inputs import EngineName, choose_tolerance
 
 __all__ = ["serve"]
 
 
 def serve(
+    loading: LoadingOptions,
     models: Annotated[
         list[str] | None,
         typer.Option("--model", help="A folder, a hub id, or a miniature; emoji. Repeatable."),
@@ -32,7 +27,6 @@ def serve(
             envvar="ADAPTIVE_DIFFUSION_API_KEY", help="What clients must have.", show_default=False
         ),
     ] = None,
-    scheduler: Scheduler = None,
     tolerance: Tolerance = None,
     quality: Quality = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 8,
@@ -43,8 +37,6 @@ def serve(
     max_size: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 1024,
     max_seconds: Annotated[float, typer.Option(min=1, help="Time of a request.")] = 300,
     drain_seconds: Annotated[int, typer.Option(min=1, help="Time to finish on SIGTERM.")] = 60,
-    device: Device = None,
-    dtype: Dtype = "float32",
     engine: Annotated[
         EngineName, typer.Option(help="This process, or Ray Serve's replicas of it (extra ray).")
     ] = EngineName.LOCAL,
@@ -89,8 +81,8 @@ def serve(
         rows=rows,
     )
     names = models or ["emoji"]
-    check_models(names, scheduler, dtype)
-    load = partial(load_models, names, scheduler, device, dtype)
+    check_models(names)
+    load = partial(load_models, names, loading.options())
     how: dict[str, Any] = {
         "host": host,
         "port": port,
