@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import wave
 from pathlib import Path
 
@@ -39,6 +40,31 @@ def test_pngs_say_how_they_were_made(cli, model, tmp_path):
     assert set(text["mask"]) == {"0", "1"}
     computed = text["mask"].count("1")
     assert f"tiger-1.png  {computed} of 12 steps computed" in done.out
+
+
+def test_other_tools_read_the_settings(cli, model, tmp_path):
+    """As they take the text of AUTOMATIC1111's web UI apart, and as ComfyUI does."""
+    cli(
+        *("generate", "a tiger, red", "--model", model, *SMALL, "--scheduler", "dpm++-sde"),
+        *("--guidance", 6.5, "--negative-prompt", "blurred", "--seed", 7, "--out", tmp_path),
+    )
+    texts = Image.open(tmp_path / "a-tiger-red-7.png").text
+    assert not {"prompt", "workflow"} & {*texts}  # ComfyUI takes these for graphs
+    prompt, negative, line = texts["parameters"].split("\n")
+    assert (prompt, negative) == ("a tiger, red", "Negative prompt: blurred")
+    pairs = re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', line)
+    settings = dict(pairs)
+    expected = {"Steps": "12", "Sampler": "DPM++ 2M SDE", "CFG scale": "6.5", "Seed": "7"}
+    assert settings.items() >= {**expected, "Size": "32x32", "Model": "sd15"}.items()
+    assert json.loads(settings["Skipping"]) == "ErrorControlled(tolerance=0.02, max_skip=6)"
+
+
+def test_another_run_overwrites_nothing(cli, model, tmp_path):
+    for guidance in (3, 4, 3):
+        cli("generate", "x", "--model", model, *SMALL, "--guidance", guidance, "--out", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-0-2.png", "x-0.png"]
+    found = [entries_of(tmp_path / name)["guidance"] for name in ("x-0.png", "x-0-2.png")]
+    assert found == ["3", "4"]
 
 
 def test_the_same_seed_makes_the_same_picture(cli, model, tmp_path):
