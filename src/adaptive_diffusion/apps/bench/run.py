@@ -181,10 +181,11 @@ class _Study:
         """Also shows the maker how long the loop is; a cell that can't even do that is given up."""
         progress.show(f"{self.cell.name}: warming up")
         try:
-            self._maker.make(FULL, self.samples[0], decode=False)
+            made = self._maker.make(FULL, self.samples[0], decode=False)
         except Exception as error:
             self.bench.store.add(self._key(FULL, self.samples[0]), error=_first_line(error))
             return False
+        progress.estimate(made.seconds / made.nfe)
         return True
 
     def _compare(self, sample: Sample, progress: BenchProgress, label: str) -> None:

@@ -46,7 +46,7 @@ def bench(
     from adaptive_diffusion.apps.bench.bench import Choice
     from adaptive_diffusion.apps.bench.bench import bench as run_bench
     from adaptive_diffusion.apps.bench.suite import load_suite, suites
-    from adaptive_diffusion.apps.bench.table import default_table, equal_cost_tables
+    from adaptive_diffusion.apps.bench.terminal import shown_tables
 
     if list_suites:
         for name in suites():
@@ -72,7 +72,8 @@ def bench(
         timed_samples=timed_samples if timing else 0,
         console=Console(stderr=True),
     )
-    typer.echo(f"{default_table(cells)}\n\n{equal_cost_tables(cells)}")
+    for table in shown_tables(cells):
+        Console().print(table)
     for name in ("table.md", "summary.json", "results.csv", "plots"):
         typer.echo(out / name)
 
