@@ -19,6 +19,8 @@ _FAILED = 2
 _INTERRUPTED = 130
 _EXTRAS = {  # package: the extra that installs it, if it is not [cli]
     "fastapi": "serve",
+    "fastapi_swagger": "serve",
+    "peft": "lora",
     "uvicorn": "serve",
     "prometheus_client": "serve",
     "ray": "ray",

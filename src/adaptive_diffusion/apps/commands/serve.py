@@ -35,6 +35,14 @@ def serve(
     max_images: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 10,
     max_steps: Annotated[int, typer.Option(min=1, help="Steps of a picture.")] = 150,
     max_size: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 1024,
+    max_work: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Pixels times steps of a picture, in pictures of the model's own size with the "
+            "most steps.",
+        ),
+    ] = 4,
     max_seconds: Annotated[float, typer.Option(min=1, help="Time of a request.")] = 300,
     drain_seconds: Annotated[int, typer.Option(min=1, help="Time to finish on SIGTERM.")] = 60,
     engine: Annotated[
@@ -77,6 +85,7 @@ def serve(
         images=max_images,
         steps=max_steps,
         size=max_size,
+        work=max_work,
         seconds=max_seconds,
         rows=rows,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from adaptive_diffusion.apps.server.models import Drawn, Picture
 from adaptive_diffusion.apps.server.requests import Generation
 
-__all__ = ["completed", "described", "encode", "event", "partial", "response"]
+__all__ = ["calls", "completed", "described", "encode", "event", "partial", "response"]
 
 
 def encode(image: Image.Image, request: Generation) -> str:
@@ -37,7 +38,7 @@ def described(picture: Picture, drawn: Drawn) -> dict[str, Any]:
 
 
 def response(
-    request: Generation, pictures: list[Picture], drawn: list[Drawn], encoded: list[str]
+    request: Generation, pictures: Sequence[Picture], drawn: list[Drawn], encoded: list[str]
 ) -> dict[str, Any]:
     """The answer to a request that is not streamed."""
     return {
@@ -50,6 +51,13 @@ def response(
         "size": _size(drawn[0].image),
         "background": "opaque",
     }
+
+
+def calls(drawn: list[Drawn]) -> dict[str, str]:
+    """The headers that say how many denoiser calls were made and saved."""
+    made = sum(each.report.nfe[0] for each in drawn)
+    steps = sum(each.report.steps for each in drawn)
+    return {"X-Denoiser-Calls": str(made), "X-Denoiser-Calls-Saved": str(steps - made)}
 
 
 def partial(
