@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLI := $(BIN)/adaptive-diffusion
 # each of the tests' processes computes on one core
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: demo comparison test test-all lint bench pipelines clean

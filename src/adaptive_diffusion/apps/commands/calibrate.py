@@ -36,15 +36,15 @@ def calibrate(
     """Finds the tolerance that a fidelity or a budget allows, and writes it to a file."""
     from rich.console import Console
 
-    from adaptive_diffusion.apps.sampling import Sampler
-    from adaptive_diffusion.calibration import calibrate as run_calibration
-    from adaptive_diffusion.calibration import choose_goal
-
-    choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
-    settings = call.settings(model.model)
     prompts = wanted.read()
     file = writable_file(out)
-    with Console(stderr=True).status("loading") as status:
+    with Console(stderr=True).status(f"loading {model.model}") as status:
+        from adaptive_diffusion.apps.sampling import Sampler
+        from adaptive_diffusion.calibration import calibrate as run_calibration
+        from adaptive_diffusion.calibration import choose_goal
+
+        choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
+        settings = call.settings(model.model)
         sampler = Sampler(model.load(), settings)
         samples = sampler.plan(prompts, wanted.count, wanted.seed)
         profile = run_calibration(

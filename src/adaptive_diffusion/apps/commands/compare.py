@@ -46,7 +46,7 @@ def compare(
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
     prompts = wanted.read()
     folder = writable_folder(out)
-    with Console(stderr=True).status("importing torch and diffusers") as status:
+    with Console(stderr=True).status(f"loading {model.model}") as status:
         from adaptive_diffusion.apps.comparison import compare as run_comparison
         from adaptive_diffusion.apps.comparison_files import write_files
         from adaptive_diffusion.apps.display import comparison_table
@@ -54,7 +54,6 @@ def compare(
         from adaptive_diffusion.apps.sampling import Sampler
 
         settings = call.settings(model.model)
-        status.update(f"loading {model.model}")
         sampler = Sampler(model.load(), settings)
         samples = sampler.plan(prompts, wanted.count, wanted.seed)
         comparison = run_comparison(

@@ -30,21 +30,23 @@ def generate(
     """Makes pictures (PNG), clips (GIF) or sounds (WAV) that say how they were made."""
     from rich.console import Console
 
-    from adaptive_diffusion.apps.display import StepProgress
-    from adaptive_diffusion.apps.provenance import file_stem, how_made, write_beside
-    from adaptive_diffusion.apps.sampling import Sampler
-
     chosen = policy.make()
-    settings = call.settings(model.model)
     prompts = wanted.read()
     folder = writable_folder(out)
-    sampler = Sampler(model.load(), settings)
+    console = Console(stderr=True)
+    with console.status(f"loading {model.model}"):
+        from adaptive_diffusion.apps.display import StepProgress
+        from adaptive_diffusion.apps.provenance import file_stem, how_made, write_beside
+        from adaptive_diffusion.apps.sampling import Sampler
+
+        settings = call.settings(model.model)
+        sampler = Sampler(model.load(), settings)
     samples = sampler.plan(prompts, wanted.count, wanted.seed)
 
     made: list[str] = []
     source = {"model": model.model, **model.options().describe(), **call.describe()}
     notes = policy.misfits(sampler.pipe, call.steps)
-    with StepProgress(Console(stderr=True)) as progress:
+    with StepProgress(console) as progress:
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]
             label = f"{start + len(batch)}/{len(samples)}"

@@ -47,10 +47,10 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**values)
         command(**given)
 
-    parameters: list[Parameter] = [_DEBUG]
+    parameters: list[Parameter] = []
     for name, parameter in own.items():
         parameters += _options(groups[name]) if name in groups else [parameter]
-    parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
+    parameters = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in [*parameters, _DEBUG]]
     flat.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     flat.__annotations__ = {each.name: each.annotation for each in parameters}
     return flat
