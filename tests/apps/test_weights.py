@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from single_file import save_single_file
 from tiny_pipelines import TINY_PIPELINES
+from torch._dynamo.utils import counters
 
 from adaptive_diffusion.apps import loading, weights
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline
+from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.apps.weights import Lora, stored_dtype
+from adaptive_diffusion.policies import ErrorControlled
 
 SMALL = ("--size", 32, "--steps", 4)
 
@@ -202,6 +206,28 @@ def test_a_compiled_denoiser_is_asked_for(model):
     pipe = load_pipeline(str(model), LoadOptions(device="cpu", compiles=True))
     assert pipe.unet._compiled_call_impl is not None
     assert load_pipeline(str(model), LoadOptions(device="cpu")).unet._compiled_call_impl is None
+
+
+@pytest.mark.parametrize("policy", [None, ErrorControlled(3.0)], ids=["full", "accelerated"])
+def test_a_compiled_denoiser_is_compiled_once(policy):
+    """Whatever is measured of it."""
+    pipe = TINY_PIPELINES["sd15"].make()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.unet.compile(backend="eager")
+    compiled = pipe.unet._compiled_call_impl
+    sampler = Sampler(pipe, Settings(steps=6, size=(32, 32)))
+    samples = sampler.plan(["x"], 1, 0)
+    torch._dynamo.reset()
+    counters.clear()
+    seconds = sampler.run(samples, policy).seconds
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs == 1
+    began = time.perf_counter()
+    again = sampler.run(samples, policy).seconds
+    assert counters["stats"]["unique_graphs"] == graphs
+    assert 0 < again < time.perf_counter() - began
+    assert seconds > again  # the first call compiled
+    assert pipe.unet._compiled_call_impl is compiled
 
 
 def test_a_negative_prompt_is_taken_and_told(cli, picture, tmp_path):

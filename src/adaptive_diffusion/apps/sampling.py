@@ -254,12 +254,30 @@ def _first_denoiser_call(pipe: Any, synchronize: Callable[[], None]) -> Iterator
             synchronize()
             started.append(time.perf_counter())
 
-    hooks = [module.register_forward_pre_hook(note) for module in denoisers(pipe)]
+    undo = [_before_each_call(module, note) for module in denoisers(pipe)]
     try:
         yield started
     finally:
-        for hook in hooks:
-            hook.remove()
+        for each in undo:
+            each()
+
+
+def _before_each_call(module: Any, note: Callable[..., None]) -> Callable[[], None]:
+    """Has `note` called before the module; gives what ends that.
+
+    A compiled module gets no hook: a hook is compiled with it, and each new one anew.
+    """
+    compiled = vars(module).get("_compiled_call_impl")
+    if compiled is None:
+        remove: Callable[[], None] = module.register_forward_pre_hook(note).remove
+        return remove
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        note()
+        return compiled(*args, **kwargs)
+
+    module._compiled_call_impl = call
+    return lambda: setattr(module, "_compiled_call_impl", compiled)
 
 
 def _every_step_computed(on_step: StepCallback, samples: int) -> Callable[..., dict[str, Any]]:
