@@ -143,8 +143,10 @@ def test_other_settings_overwrite_nothing_and_the_same_ones_do(cli, model, tmp_p
         strict_json((tmp_path / name).read_text()) for name in ("report.json", "report-2.json")
     ]
     assert [report["steps"] for report in found] == [4, 5]
+    done = cli("compare", "x", *options, "--steps", 4, "--negative-prompt", "blurred")
+    assert str(tmp_path / "compare-3.png") in done.out
     (tmp_path / "report.json").write_text("[1]")
-    assert str(tmp_path / "compare-3.png") in cli("compare", "x", *options, "--steps", 6).out
+    assert str(tmp_path / "compare-4.png") in cli("compare", "x", *options, "--steps", 6).out
     assert (tmp_path / "report.json").read_text() == "[1]"
 
 

@@ -24,26 +24,35 @@ from adaptive_diffusion.apps.sampling import Sampler
 __all__ = ["record", "settings_of", "to_json"]
 
 _SETTINGS = (
-    *("model", "scheduler", "steps", "guidance", "size", "frames", "policy_text", "dtype"),
-    "arguments",
+    *("model", "added", "scheduler", "steps", "guidance", "size", "frames", "negative_prompt"),
+    *("arguments", "policy_text", "dtype"),
 )
 
 
 def record(
-    comparison: Comparison, sampler: Sampler, model: str, policy_name: str
+    comparison: Comparison, sampler: Sampler, source: Mapping[str, str], policy_name: str
 ) -> dict[str, Any]:
-    """Everything that it takes to judge the comparison, and to repeat it."""
+    """Everything that it takes to judge the comparison, and to repeat it.
+
+    Args:
+        comparison: the results.
+        sampler: with the settings.
+        source: the `model`, and what was added to it, by name.
+        policy_name: as the command line has it.
+    """
     pipe, settings = sampler.pipe, sampler.settings
     policy = comparison.accelerated.variant.policy
     policy_settings = {} if policy is None else asdict(policy)  # type: ignore[call-overload]
     return {
-        "model": model,
+        "model": source["model"],
+        "added": {name: value for name, value in source.items() if name != "model"},
         "pipeline": type(pipe).__name__,
         "scheduler": type(pipe.scheduler).__name__,
         "steps": settings.steps,
         "guidance": settings.guidance,
         "size": settings.size,
         "frames": settings.frames,
+        "negative_prompt": settings.negative_prompt,
         "arguments": {name: str(value) for name, value in settings.arguments.items()},
         "makes": comparison.made[0].kind,
         "policy": policy_name,

@@ -59,7 +59,8 @@ def compare(
         comparison = run_comparison(
             sampler, samples, chosen, repeats=repeats, paper_rule=baselines, notify=status.update
         )
-        report = record(comparison, sampler, model.model, policy.policy.value)
+        source = {"model": model.model, **model.options().describe(), **call.describe()}
+        report = record(comparison, sampler, source, policy.policy.value)
         files = write_files(folder, comparison, report)
     Console().print(comparison_table(comparison))
     for note in policy.misfits(sampler.pipe, call.steps) + comparison.notes:
