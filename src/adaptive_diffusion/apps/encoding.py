@@ -12,7 +12,15 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-__all__ = ["OWN_TEXT", "encode_gif", "encode_png", "encode_wav", "enlarged", "to_bytes"]
+__all__ = [
+    "OWN_TEXT",
+    "encode_gif",
+    "encode_png",
+    "encode_wav",
+    "enlarged",
+    "png_text",
+    "to_bytes",
+]
 
 OWN_TEXT = "adaptive_diffusion"
 """The text of a PNG that has its entries, as JSON."""
@@ -23,7 +31,14 @@ _LOUDEST = 32767  # of sixteen bits
 
 
 def encode_png(image: np.ndarray, entries: Mapping[str, str]) -> bytes:
-    """A picture `(H, W, C)` of floats from 0 to 1; the entries are its text.
+    """A picture `(H, W, C)` of floats from 0 to 1; the entries are its text."""
+    content = io.BytesIO()
+    Image.fromarray(to_bytes(image)).save(content, format="PNG", pnginfo=png_text(entries))
+    return content.getvalue()
+
+
+def png_text(entries: Mapping[str, str]) -> PngInfo:
+    """The entries as a PNG's texts.
 
     `parameters` is a text of its own, where other tools look for it. The rest is one of ours, as
     JSON: ComfyUI takes a text `prompt` for a graph of its own.
@@ -34,9 +49,7 @@ def encode_png(image: np.ndarray, entries: Mapping[str, str]) -> bytes:
         info.add_itxt(_PARAMETERS, entries[_PARAMETERS])
     if others:
         info.add_itxt(OWN_TEXT, json.dumps(others, ensure_ascii=False))
-    content = io.BytesIO()
-    Image.fromarray(to_bytes(image)).save(content, format="PNG", pnginfo=info)
-    return content.getvalue()
+    return info
 
 
 def encode_gif(frames: np.ndarray, entries: Mapping[str, str]) -> bytes:

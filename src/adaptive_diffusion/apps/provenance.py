@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.version import __version__
 
-__all__ = ["PARAMETERS", "file_stem", "how_made", "mask_text", "write_beside"]
+__all__ = ["PARAMETERS", "entries", "file_stem", "how_made", "mask_text", "write_beside"]
 
 PARAMETERS = "parameters"
 """The entry that AUTOMATIC1111's web UI writes, and that other tools read."""
@@ -57,33 +58,48 @@ def how_made(
     """
     settings = sampler.settings
     height, width = medium.frames.shape[1:3]
-    scheduler = sampler.pipe.scheduler
-    entries = {
+    asked = {
         "prompt": sample.prompt or "",
         "negative_prompt": settings.negative_prompt,
-        **_written(settings.arguments),
-        **_written(sample.arguments),
-        "seed": str(sample.seed),
-        "steps": str(settings.steps),
-        "guidance": None if settings.guidance is None else f"{settings.guidance:g}",
+        **settings.arguments,
+        **sample.arguments,
+        "seed": sample.seed,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
         "size": None if medium.kind == "sound" else f"{width}x{height}",
-        "frames": str(len(medium.frames)) if medium.kind == "clip" else None,
+        "frames": len(medium.frames) if medium.kind == "clip" else None,
+    }
+    return entries(asked, mask, policy, sampler.pipe, source)
+
+
+def entries(
+    asked: Mapping[str, object],
+    mask: Sequence[bool],
+    policy: Policy | None,
+    pipe: Any,
+    source: Mapping[str, str],
+) -> dict[str, str]:
+    """The same, of what was asked for by name; what is None or can't be written is left out."""
+    found = {
+        **asked,
         "policy": "none" if policy is None else str(policy),
         "mask": mask_text(mask),
         **source,
-        "scheduler": type(scheduler).__name__,
-        "solver": scheduler.config.get("algorithm_type"),
-        "dtype": str(sampler.pipe.dtype).removeprefix("torch."),
+        "scheduler": type(pipe.scheduler).__name__,
+        "solver": pipe.scheduler.config.get("algorithm_type"),
+        "dtype": str(pipe.dtype).removeprefix("torch."),
         "version": f"adaptive-diffusion {__version__}",
     }
-    known = {name: value for name, value in entries.items() if value is not None}
+    written = {name: _written(value) for name, value in found.items()}
+    known = {name: text for name, text in written.items() if text is not None}
     return {PARAMETERS: _infotext(known), **known}
 
 
-def _written(arguments: Mapping[str, object]) -> dict[str, str]:
-    """Call arguments as text, but for what can't be written so."""
-    plain = (str, int, float, bool)
-    return {name: str(value) for name, value in arguments.items() if isinstance(value, plain)}
+def _written(value: object) -> str | None:
+    """As text; None for what can't be written so."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if isinstance(value, str | int) else None
 
 
 def _infotext(entries: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from collections.abc import Callable
@@ -123,6 +124,16 @@ def test_tolerance_and_quality(served: Served, asked: dict[str, Any], tolerance:
 def test_guidance_is_the_pipelines(served: Served) -> None:
     entry = generate(served.client(), extensions={"guidance": 2.0}).data[0]
     assert_same(picture_in(entry), alone(served, guidance=2.0))
+
+
+def test_a_picture_keeps_what_made_it(served: Served) -> None:
+    streamed = list(generate(served.client(), stream=True, extensions={"guidance": 2.5}))[-1]
+    for entry in (generate(served.client(), extensions={"guidance": 2.5}).data[0], streamed):
+        texts = picture_in(entry).text  # type: ignore[attr-defined]
+        own = json.loads(texts["adaptive_diffusion"])
+        assert (own["prompt"], own["seed"], own["model"]) == ("a red apple", "7", "sd15")
+        assert own["mask"].count("1") == entry.nfe
+        assert f"Steps: {STEPS}, Sampler: DDIM, CFG scale: 2.5, Seed: 7" in texts["parameters"]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])

@@ -217,7 +217,9 @@ async def _serve(
     if drawn is None:
         studio.retries.keep(key, work)
         return Response(status_code=_GONE)
-    encoded = [await run_in_threadpool(images.encode, each.image, body) for each in drawn]
+    encoded = [
+        await run_in_threadpool(images.encode, each.image, body, each.entries) for each in drawn
+    ]
     answer = images.response(body, work.pictures, drawn, encoded)
     return JSONResponse(answer, headers=images.calls(drawn))
 

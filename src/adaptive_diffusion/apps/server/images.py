@@ -5,22 +5,27 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 from PIL import Image
 
+from adaptive_diffusion.apps.encoding import png_text
 from adaptive_diffusion.apps.server.models import Drawn, Picture
 from adaptive_diffusion.apps.server.requests import Generation
 
 __all__ = ["calls", "completed", "described", "encode", "event", "partial", "response"]
 
 
-def encode(image: Image.Image, request: Generation) -> str:
-    """The picture's file in base64."""
+def encode(
+    image: Image.Image, request: Generation, entries: Mapping[str, str] | None = None
+) -> str:
+    """The picture's file in base64; a PNG has the entries inside."""
     buffer = BytesIO()
-    settings = {"quality": request.output_compression} if request.output_format != "png" else {}
+    settings: dict[str, Any] = {"quality": request.output_compression}
+    if request.output_format == "png":
+        settings = {"pnginfo": png_text(entries or {})}
     image.save(buffer, request.output_format.upper(), **settings)
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -77,7 +82,7 @@ def completed(
     """The event of a picture that is done."""
     return {
         "type": f"{kind}.completed",
-        **_of_picture(index, request, drawn.image),
+        **_of_picture(index, request, drawn.image, drawn.entries),
         **described(picture, drawn),
     }
 
@@ -87,11 +92,16 @@ def event(content: dict[str, Any]) -> str:
     return f"event: {content['type']}\ndata: {json.dumps(content)}\n\n"
 
 
-def _of_picture(index: int, request: Generation, image: Image.Image) -> dict[str, Any]:
+def _of_picture(
+    index: int,
+    request: Generation,
+    image: Image.Image,
+    entries: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     return {
         "index": index,
         "created_at": int(time.time()),
-        "b64_json": encode(image, request),
+        "b64_json": encode(image, request, entries),
         "output_format": request.output_format,
         "size": _size(image),
         "background": "opaque",

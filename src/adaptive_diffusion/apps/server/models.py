@@ -17,6 +17,7 @@ from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.apps.encoding import to_bytes
 from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.preview import Previews
+from adaptive_diffusion.apps.provenance import entries
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.sharing import (
@@ -63,10 +64,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture, and how it was made."""
+    """A picture, and how it was made.
+
+    Attributes:
+        entries: all that it takes to make it again, for its file.
+    """
 
     image: Image.Image
     report: Report
+    entries: dict[str, str]
 
 
 class Model:
@@ -158,7 +164,22 @@ class Model:
             if has_begun:
                 raise
             raise InvalidRequestError(f"{self.name} does not take that: {error}") from error
-        return Drawn(_image(result, pipe), run.report)
+        image = _image(result, pipe)
+        return Drawn(image, run.report, self._entries(picture, image, run.report, pipe))
+
+    def _entries(
+        self, picture: Picture, image: Image.Image, report: Report, pipe: Any
+    ) -> dict[str, str]:
+        asked = {
+            "prompt": picture.prompt,
+            "negative_prompt": picture.negative_prompt,
+            "seed": picture.seed,
+            "steps": picture.steps,
+            "guidance": self._guidance if picture.guidance is None else picture.guidance,
+            "size": f"{image.width}x{image.height}",
+            "strength": picture.strength,
+        }
+        return entries(asked, report.mask[0], report.policy, pipe, {"model": self.name})
 
     def _check_work(self, picture: Picture, limits: Limits) -> None:
         """A large picture of a small model would hold up those of all others for minutes."""
