@@ -262,7 +262,7 @@ def _reason_against(pipe: Any) -> str | None:
     outputs = [call.__globals__[kind] for kind in kinds if kind in call.__globals__]
     makes_pictures = ["images" in getattr(each, "__annotations__", {}) for each in outputs]
     if outputs and not any(makes_pictures):
-        return "makes no pictures, but what compare and generate make of it"
+        return "makes no pictures, and pictures are all that the server gives"
     parameters = list(inspect.signature(call).parameters.values())[1:]  # without self
     others = [
         each.name
