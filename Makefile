@@ -1,35 +1,43 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+CLI := $(BIN)/adaptive-diffusion
+# each of the tests' processes computes on one core
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo test test-all lint bench pipelines clean
+.PHONY: demo comparison test test-all lint bench pipelines clean
 
-demo: $(READY)  ## full and accelerated runs of a few prompts on the miniature, offline
-	$(BIN)/adaptive-diffusion compare --prompts examples/prompts.txt --repeats 3 --out out/demo
+demo: $(VENV)/.cli  ## four prompts in full, accelerated, and in fewer steps, on a small model, offline
+	$(CLI) compare "a red apple" "a tiger face" "a sunflower" "a penguin" --out out/demo
 
-test: $(READY)
-	$(BIN)/python -m pytest
+comparison: $(VENV)/.cli  ## sixteen prompts, the paper's rule too, three timed rounds; ten minutes
+	$(CLI) compare --prompts examples/prompts.txt --baselines --repeats 3 --out out/comparison
 
-test-all: $(READY)
-	$(BIN)/python -m pytest -m ""
+test: $(VENV)/.dev  ## one representative of every kind
+	$(PYTEST) $(ARGS)
 
-lint: $(READY)
+test-all: $(VENV)/.dev  ## every test; ARGS are further ones for pytest
+	$(PYTEST) -m "" $(ARGS)
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## every way to make the miniatures' pictures, side by side; under half an hour
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
-	$(BIN)/adaptive-diffusion bench miniature --steps 50 --guidance 3 --schedulers ddim,flow-euler \
+bench: $(VENV)/.dev  ## every way to make the miniatures' pictures, side by side; under half an hour
+	$(INSTALL) ".[dev,bench]"
+	$(CLI) bench miniature --steps 50 --guidance 3 --schedulers ddim,flow-euler \
 		--samples 8 --timed-samples 1 --out out/bench
 
-pipelines: $(READY)  ## examines every pipeline class that can be built here, and writes docs/pipelines.md
+pipelines: $(VENV)/.dev  ## examines every pipeline class that can be built here, and writes docs/pipelines.md
 	$(BIN)/python tests/conformance/table.py
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+# an environment with the extra of that name
+$(VENV)/.%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing adaptive-diffusion[$*] into $(VENV). Torch and diffusers take a few minutes."
+	$(INSTALL) ".[$*]"
 	touch $@
 
 clean:

@@ -21,13 +21,12 @@ from torch import Tensor
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
+from adaptive_diffusion.apps.equal_cost import paper_rule_at
 from adaptive_diffusion.miniatures.motions import Motions, euler
 from adaptive_diffusion.miniatures.rooms import Rooms
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
 ROOMS_SEED = 2  # neither trained in nor evaluated in
-THRESHOLDS = (1e-3, 10.0)
-BISECTIONS = 9
 FAITHFUL = ad.ErrorControlled(QUALITIES["faithful"])
 
 
@@ -140,8 +139,9 @@ def study(loop: Loop, steps: int, policy: ad.Policy) -> list[dict]:
         every, mask = every + 1, sparser
     result, report = accelerated(loop, steps, ad.FixedSchedule(mask, backfill=False), False)
     add(f"every {every}th call, linear forecast", result, _mean(report.nfe))
-    threshold, result, nfe = papers_rule(loop, steps, enough)
-    add(f"the paper's rule, threshold {threshold:.3g}", result, nfe)
+    rule = papers_rule(loop, steps, enough)
+    result, report = accelerated(loop, steps, rule, with_step=False)
+    add(f"the paper's rule, threshold {rule.threshold:g}", result, _mean(report.nfe))
     return rows
 
 
@@ -150,20 +150,13 @@ def every_kth(k: int, steps: int) -> list[bool]:
     return [i < 2 or i % k == 0 or i == steps - 1 for i in range(steps)]
 
 
-def papers_rule(loop: Loop, steps: int, enough: float) -> tuple[float, Tensor, float]:
-    """Its threshold that costs as much, or a little more; found by bisection."""
-    low, high = THRESHOLDS
-    best = None
-    for _ in range(BISECTIONS):
-        threshold = math.sqrt(low * high)
-        rule = ad.ThirdOrder(threshold, max_skip=6)
-        result, report = accelerated(loop, steps, rule, with_step=False)
-        if _mean(report.nfe) < enough:
-            high = threshold
-        else:
-            low, best = threshold, (threshold, result, _mean(report.nfe))
-    assert best is not None
-    return best
+def papers_rule(loop: Loop, steps: int, enough: float) -> ad.ThirdOrder:
+    """With the threshold that costs as much, or a little more."""
+
+    def cost(rule: ad.ThirdOrder) -> float:
+        return _mean(accelerated(loop, steps, rule, with_step=False)[1].nfe)
+
+    return paper_rule_at(enough, cost, max_skip=6)
 
 
 def _mean(numbers: list[int]) -> float:

@@ -39,6 +39,7 @@ from adaptive_diffusion.profile import (
     describe_model,
     describe_scheduler,
 )
+from adaptive_diffusion.version import __version__
 
 __all__ = ["calibrate", "choose_goal"]
 
@@ -370,7 +371,8 @@ def _evidence(outcomes: Sequence[_Outcome], fitting: int) -> Evidence:
 def _versions() -> dict[str, str]:
     import diffusers
 
-    import adaptive_diffusion
-
-    packages = (adaptive_diffusion, diffusers, torch)
-    return {package.__name__: str(package.__version__) for package in packages}
+    return {
+        "adaptive_diffusion": __version__,
+        "diffusers": diffusers.__version__,
+        "torch": str(torch.__version__),
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from file_entries import entries_of
 
 from adaptive_diffusion import Profile
 from adaptive_diffusion.apps import loading
@@ -40,7 +40,7 @@ def test_a_profile_is_written_and_used(cli, profile, tmp_path):
     done = cli("generate", *options, "--steps", 12)
     assert done.code == 0
     assert "note:" not in done.out
-    policy = Image.open(tmp_path / "out" / "sample-0.png").text["policy"]
+    policy = entries_of(tmp_path / "out" / "sample-0.png")["policy"]
     assert f"tolerance={found.tolerance}" in policy
     done = cli("generate", *options, "--steps", 30)
     assert "note: the call has 30 steps, and the profile was calibrated with 12" in done.out
@@ -50,7 +50,7 @@ def test_a_profile_is_written_and_used(cli, profile, tmp_path):
 def test_compare_says_what_the_profile_is_of_another(cli, model, profile, tmp_path):
     done = cli(
         *("compare", "x", "--model", model, "--size", 32, "--steps", 12, "--profile", profile),
-        *("--repeats", 1, "--no-baselines", "--out", tmp_path),
+        *("--out", tmp_path),
     )
     assert done.code == 0
     assert "note: the model is StableDiffusionPipeline, " in done.out
@@ -71,7 +71,7 @@ def test_prompts_guidance_and_size_reach_the_pipeline(cli, model, tmp_path):
 def test_quality_is_a_tolerance_by_name(cli, model, tmp_path, quality):
     options = ("--model", model, "--size", 32, "--steps", 6, "--out", tmp_path)
     assert cli("generate", "x", *options, "--quality", quality).code == 0
-    policy = Image.open(tmp_path / "x-0.png").text["policy"]
+    policy = entries_of(tmp_path / "x-0.png")["policy"]
     assert policy.startswith(f"ErrorControlled(tolerance={QUALITIES[quality]}")
 
 
@@ -85,7 +85,7 @@ def no_loading(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(loading, "_from_pretrained", refuse)
+    monkeypatch.setattr(loading, "_load", refuse)
 
 
 @pytest.mark.usefixtures("no_loading")

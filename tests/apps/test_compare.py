@@ -13,6 +13,7 @@ from PIL import Image
 from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.comparison import compare
+from adaptive_diffusion.apps.figure import _amplification
 from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.miniatures import miniatures
 from adaptive_diffusion.policies import ErrorControlled, ThirdOrder
@@ -35,7 +36,7 @@ def strict_json(text: str) -> dict:
 def test_it_writes_picture_and_report_and_prints_a_table(cli, model, tmp_path):
     done = cli(
         *("compare", "a red apple", "a tiger", "--model", model, "--scheduler", "ddim"),
-        *("--size", 32, "--steps", 12, "--tolerance", 0.2, "--seed", 3, "--repeats", 1),
+        *("--size", 32, "--steps", 12, "--tolerance", 0.2, "--seed", 3, "--baselines"),
         *("--out", tmp_path / "new" / "folder"),
     )
 
@@ -63,7 +64,7 @@ def test_it_writes_picture_and_report_and_prints_a_table(cli, model, tmp_path):
 
     fewer, paper = report["baselines"]
     assert (fewer["name"], fewer["policy"]) == ("fewer steps", None)
-    assert fewer["steps"] == fewer["nfe"] == round(report["nfe"])
+    assert fewer["steps"] == fewer["nfe"] == math.ceil(report["nfe"])
     assert paper["name"] == "paper's rule"
     assert paper["policy"].startswith("ThirdOrder(threshold=")
     assert paper["steps"] == 12
@@ -75,7 +76,7 @@ def test_it_writes_picture_and_report_and_prints_a_table(cli, model, tmp_path):
 def test_tolerance_zero_is_identical_and_valid_json(cli, model, tmp_path):
     done = cli(
         *("compare", "x", "--model", model, "--size", 32, "--steps", 5, "--tolerance", 0),
-        *("--repeats", 1, "--no-baselines", "--out", tmp_path),
+        *("--out", tmp_path),
     )
 
     assert "identical" in done.out
@@ -85,13 +86,13 @@ def test_tolerance_zero_is_identical_and_valid_json(cli, model, tmp_path):
     assert report["ssim"] == pytest.approx(1)
     assert report["nfe"] == 5
     assert report["samples"][0]["identical"] is True
-    assert report["baselines"] == []
+    assert [(each["name"], each["steps"]) for each in report["baselines"]] == [("fewer steps", 5)]
 
 
 def test_clips_are_measured_frame_by_frame_and_shown_as_a_film(cli, clip_model, tmp_path):
     done = cli(
         *("compare", "a tiger", "--model", clip_model, "--size", 16, "--frames", 3, "--steps", 8),
-        *("--tolerance", 3, "--repeats", 1, "--no-baselines", "--out", tmp_path),
+        *("--tolerance", 3, "--out", tmp_path),
     )
 
     assert done.code == 0, done.err
@@ -113,7 +114,7 @@ def test_sounds_are_measured_on_their_spectrograms_and_written_to_be_heard(
 ):
     done = cli(
         *("compare", "a bell", "--model", sound_model, "--steps", 8, "--tolerance", 3),
-        *("--repeats", 1, "--out", tmp_path),
+        *("--out", tmp_path),
     )
 
     assert done.code == 0, done.err
@@ -131,9 +132,36 @@ def test_sounds_are_measured_on_their_spectrograms_and_written_to_be_heard(
     assert heard[0] != heard[1]
 
 
+def test_other_settings_overwrite_nothing_and_the_same_ones_do(cli, model, tmp_path):
+    options = ("--model", model, "--size", 32, "--out", tmp_path)
+    for steps in (4, 5, 4):
+        done = cli("compare", "x", *options, "--steps", steps)
+        assert done.code == 0, done.err
+    names = {"compare.png", "report.json", "compare-2.png", "report-2.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    found = [
+        strict_json((tmp_path / name).read_text()) for name in ("report.json", "report-2.json")
+    ]
+    assert [report["steps"] for report in found] == [4, 5]
+    done = cli("compare", "x", *options, "--steps", 4, "--negative-prompt", "blurred")
+    assert str(tmp_path / "compare-3.png") in done.out
+    (tmp_path / "report.json").write_text("[1]")
+    assert str(tmp_path / "compare-4.png") in cli("compare", "x", *options, "--steps", 6).out
+    assert (tmp_path / "report.json").read_text() == "[1]"
+
+
+def test_the_figures_differences_have_one_scale_that_shows_the_largest():
+    full = np.full((4, 4, 3), 0.5)
+    near, far = full + 0.001, full + 0.02
+    assert _amplification([[full, near, far]]) == 32  # 0.64 of white; 64 would be beyond it
+    assert _amplification([[full, near, near], [full, near, far]]) == 32
+    assert _amplification([[full, full, full]]) == 256
+    assert _amplification([[full, full + 0.5, full]]) == 2
+
+
 @pytest.mark.skipif("digits" not in miniatures(), reason="the miniature is not at hand")
 def test_the_trained_miniature_is_close_and_closer_than_its_rivals(cli, tmp_path):
-    done = cli("compare", "--model", "digits", "--count", 1, "--repeats", 1, "--out", tmp_path)
+    done = cli("compare", "--model", "digits", "--baselines", "--out", tmp_path)
 
     assert done.code == 0
     report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -153,7 +181,7 @@ def sampler() -> Sampler:
 
 def test_references_are_the_plain_pipelines_own_pictures(sampler):
     samples = sampler.plan(["a red apple"], count=2, seed=7)
-    result = compare(sampler, samples, ErrorControlled(3.0), repeats=2, baselines=False)
+    result = compare(sampler, samples, ErrorControlled(3.0), repeats=2)
 
     assert result.full.nfe == [8, 8]
     assert len(result.full.seconds) == len(result.accelerated.seconds) == 2
@@ -171,13 +199,13 @@ def test_references_are_the_plain_pipelines_own_pictures(sampler):
 
 def test_the_papers_rule_gets_no_rival_of_its_own_kind(sampler):
     samples = sampler.plan(["x"], count=1, seed=0)
-    result = compare(sampler, samples, ThirdOrder(1.0), repeats=1)
+    result = compare(sampler, samples, ThirdOrder(1.0), paper_rule=True)
     assert [rival.variant.name for rival in result.baselines] == ["fewer steps"]
 
 
 def test_a_picture_that_is_no_number_is_not_hidden_by_the_others(sampler):
     samples = sampler.plan(["x", "y"], count=1, seed=0)
-    result = compare(sampler, samples, ErrorControlled(0.0), repeats=1, baselines=False)
+    result = compare(sampler, samples, ErrorControlled(0.0), repeats=1)
     result.accelerated.psnr_db[0] = math.nan
     assert math.isnan(result.accelerated.mean_psnr_db)
     assert not result.accelerated.identical

@@ -18,7 +18,7 @@ def no_loading(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(loading, "_from_pretrained", refuse)
+    monkeypatch.setattr(loading, "_load", refuse)
 
 
 @pytest.mark.usefixtures("no_loading")
@@ -125,7 +125,7 @@ def test_a_defect_is_one_line_too(cli, model, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory\nbuy more")
 
-    monkeypatch.setattr(loading, "_from_pretrained", fail)
+    monkeypatch.setattr(loading, "_load", fail)
     done = cli("generate", "x", "--model", model, "--out", tmp_path)
     assert done.error == "error: RuntimeError: out of memory buy more (--debug shows where)"
 

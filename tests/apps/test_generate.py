@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_entries import entries_of
 from PIL import Image
 
 from adaptive_diffusion.miniatures import miniatures
@@ -30,13 +32,39 @@ def test_pngs_say_how_they_were_made(cli, model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-red-apple-0.png", "tiger-1.png"]
     image = Image.open(tmp_path / "tiger-1.png")
     assert image.size == (32, 32)
-    assert image.text["prompt"] == "tiger"
-    assert image.text["seed"] == "1"
-    assert image.text["policy"] == "ErrorControlled(tolerance=0.3, max_skip=6)"
-    assert len(image.text["mask"]) == 12
-    assert set(image.text["mask"]) == {"0", "1"}
-    computed = image.text["mask"].count("1")
+    text = entries_of(tmp_path / "tiger-1.png")
+    assert text["prompt"] == "tiger"
+    assert text["seed"] == "1"
+    assert text["policy"] == "ErrorControlled(tolerance=0.3, max_skip=6)"
+    assert len(text["mask"]) == 12
+    assert set(text["mask"]) == {"0", "1"}
+    computed = text["mask"].count("1")
     assert f"tiger-1.png  {computed} of 12 steps computed" in done.out
+
+
+def test_other_tools_read_the_settings(cli, model, tmp_path):
+    """As they take the text of AUTOMATIC1111's web UI apart, and as ComfyUI does."""
+    cli(
+        *("generate", "a tiger, red", "--model", model, *SMALL, "--scheduler", "dpm++-sde"),
+        *("--guidance", 6.5, "--negative-prompt", "blurred", "--seed", 7, "--out", tmp_path),
+    )
+    texts = Image.open(tmp_path / "a-tiger-red-7.png").text
+    assert not {"prompt", "workflow"} & {*texts}  # ComfyUI takes these for graphs
+    prompt, negative, line = texts["parameters"].split("\n")
+    assert (prompt, negative) == ("a tiger, red", "Negative prompt: blurred")
+    pairs = re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', line)
+    settings = dict(pairs)
+    expected = {"Steps": "12", "Sampler": "DPM++ 2M SDE", "CFG scale": "6.5", "Seed": "7"}
+    assert settings.items() >= {**expected, "Size": "32x32", "Model": "sd15"}.items()
+    assert json.loads(settings["Skipping"]) == "ErrorControlled(tolerance=0.02, max_skip=6)"
+
+
+def test_another_run_overwrites_nothing(cli, model, tmp_path):
+    for guidance in (3, 4, 3):
+        cli("generate", "x", "--model", model, *SMALL, "--guidance", guidance, "--out", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-0-2.png", "x-0.png"]
+    found = [entries_of(tmp_path / name)["guidance"] for name in ("x-0.png", "x-0-2.png")]
+    assert found == ["3", "4"]
 
 
 def test_the_same_seed_makes_the_same_picture(cli, model, tmp_path):
@@ -58,7 +86,7 @@ def test_a_batch_makes_the_pictures_of_single_runs(cli, model, tmp_path):
     assert len(made) == 3
     for path in made:
         alone = tmp_path / "single" / path.name
-        assert Image.open(path).text["mask"] == Image.open(alone).text["mask"]
+        assert entries_of(path)["mask"] == entries_of(alone)["mask"]
         assert abs(pixels(path) - pixels(alone)).max() <= 1  # float rounding
 
 
@@ -72,7 +100,7 @@ def test_prompts_come_from_a_file_and_count_multiplies_them(cli, model, tmp_path
     )
 
     assert done.code == 0
-    texts = [Image.open(path).text for path in out.iterdir()]
+    texts = [entries_of(path) for path in out.iterdir()]
     found = sorted((text["seed"], text["prompt"]) for text in texts)
     prompts = ["x", "x", "ein großer Apfel", "ein großer Apfel", "一只老虎", "一只老虎"]
     assert found == [(str(seed), prompt) for seed, prompt in enumerate(prompts)]
@@ -94,7 +122,7 @@ def test_options_reach_the_pipeline(cli, model, tmp_path, options, policy, steps
     done = cli("generate", "x", "--model", model, *SMALL, *options, "--out", tmp_path)
 
     assert done.code == 0
-    text = Image.open(tmp_path / "x-0.png").text
+    text = entries_of(tmp_path / "x-0.png")
     assert text["policy"].startswith(policy)
     assert len(text["mask"]) == steps
     if policy == "none":
@@ -106,9 +134,9 @@ def test_third_order_skips_at_a_high_threshold_only(cli, model, tmp_path):
     for threshold in (0, 1):
         cli(
             *("generate", "x", "--model", model, *SMALL, "--policy", "third-order"),
-            *("--threshold", threshold, "--out", tmp_path),
+            *("--threshold", threshold, "--out", tmp_path / str(threshold)),
         )
-        computed.append(Image.open(tmp_path / "x-0.png").text["mask"].count("1"))
+        computed.append(entries_of(tmp_path / str(threshold) / "x-0.png")["mask"].count("1"))
     assert computed[0] == 12
     assert computed[1] < 12
 
@@ -119,7 +147,7 @@ def test_an_unconditional_miniature_needs_no_prompts(cli, tmp_path):
 
     assert done.code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sample-0.png", "sample-1.png"]
-    assert Image.open(tmp_path / "sample-1.png").text["prompt"] == ""
+    assert entries_of(tmp_path / "sample-1.png")["prompt"] == ""
 
 
 @pytest.mark.parametrize("policy", ["error-controlled", "none"])

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import adaptive_diffusion
 from adaptive_diffusion.apps.display import StepProgress
-from adaptive_diffusion.apps.loading import SCHEDULERS
+from adaptive_diffusion.apps.schedulers import SCHEDULERS
 from adaptive_diffusion.miniatures import miniatures
 
 

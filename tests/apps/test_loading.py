@@ -6,7 +6,8 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from adaptive_diffusion.apps import loading
-from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler, pipeline_class
+from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, pipeline_class
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, make_scheduler
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_what_would_make_worse_pictures_is_refused(tiny, pipeline, scheduler, wo
 )
 def test_what_fits_is_made(tiny, pipeline, scheduler):
     made = make_scheduler(tiny(pipeline), scheduler)
-    assert type(made).__name__ == loading.SCHEDULERS[scheduler][0]
+    assert type(made).__name__ == SCHEDULERS[scheduler][0]
 
 
 def test_a_flow_keeps_its_shift_under_another_name(tiny):
@@ -45,8 +46,8 @@ def test_a_flow_keeps_its_shift_under_another_name(tiny):
 
 
 def test_clip_skip_works_with_every_transformers(tiny, monkeypatch, model):
-    monkeypatch.setattr(loading, "_from_pretrained", lambda *_: tiny("sd15"))
-    pipe = load_pipeline(str(model), device="cpu")
+    monkeypatch.setattr(loading, "_load", lambda *_: tiny("sd15"))
+    pipe = load_pipeline(str(model), LoadOptions(device="cpu"))
     pipe("x", num_inference_steps=1, clip_skip=1, output_type="latent", height=32, width=32)
 
 

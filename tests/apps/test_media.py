@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness
-from adaptive_diffusion.apps.encoding import enlarged
+from adaptive_diffusion.apps.encoding import OWN_TEXT, enlarged
 from adaptive_diffusion.apps.media import SUFFIXES, Clip, Medium, Picture, Sound, media_of
 
 ENTRIES = {"prompt": "ein großer Apfel", "seed": "3"}
@@ -101,7 +101,13 @@ def test_a_frame_that_is_no_number_is_not_hidden_by_the_others():
 def test_a_png_holds_the_picture_and_its_entries():
     picture = media()[0]
     found = Image.open(io.BytesIO(picture.encode(ENTRIES)))
-    assert found.text == ENTRIES
+    assert json.loads(found.text.pop(OWN_TEXT)) == ENTRIES
+    assert found.text == {}
+    found = Image.open(
+        io.BytesIO(picture.encode({**ENTRIES, "parameters": "é, 一只老虎\nSteps: 4"}))
+    )
+    assert found.text["parameters"] == "é, 一只老虎\nSteps: 4"
+    assert json.loads(found.text[OWN_TEXT]) == ENTRIES
     assert np.abs(np.asarray(found) / 255 - picture.pixels).max() <= 0.5 / 255 + 1e-6
 
 

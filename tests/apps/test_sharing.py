@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_diffusion.apps.sharing import editing_size
+from adaptive_diffusion.apps.sharing import editing_size, own_side
 
 sides = st.integers(1, 6000)
 scales = st.sampled_from([1, 2, 8, 32])
@@ -31,6 +32,18 @@ def test_it_is_in_whole_blocks_and_within_the_bounds(
     assert max(found) <= max(block, bound)
     for side, before in zip(found, (width, height), strict=True):  # the picture's shape is kept
         assert side == block or 0 <= before * bound / max(width, height) - side < block
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("sd15", 32), ("sdxl", 32), ("ddim", 16), ("sd3", None), ("flux", None)],
+)
+def test_a_models_own_size(tiny: Any, name: str, side: int | None) -> None:
+    pipe = tiny(name)
+    found = own_side(pipe)
+    if side is None:  # where the call says it: what the pipeline makes unasked
+        side = pipe.default_sample_size * pipe.vae_scale_factor
+    assert found == side
 
 
 @given(width=st.integers(1, 64), height=st.integers(1, 64), scale=scales)

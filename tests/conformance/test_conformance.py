@@ -1,4 +1,7 @@
-"""Every pipeline class that can be built here keeps what is promised."""
+"""Every pipeline class that can be built here keeps what is promised.
+
+`make test` examines one of each family, `make test-all` all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,22 @@ from conformance.examination import examine
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
+
+def family(name: str) -> str:
+    """The package of diffusers that the pipeline's class is in, such as `flux`."""
+    return ALL_PIPELINES[name].kind.__module__.split(".")[2]
+
+
+_REPRESENTATIVES = {
+    family(name): name for name, tiny in reversed(ALL_PIPELINES.items()) if not tiny.slow
+}
+"""The first of each family."""
+
 _NAMES = [
-    pytest.param(name, marks=pytest.mark.slow) if tiny.slow else name
-    for name, tiny in ALL_PIPELINES.items()
+    name
+    if _REPRESENTATIVES.get(family(name)) == name
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in ALL_PIPELINES
 ]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import adaptive_diffusion as ad
-from adaptive_diffusion.apps.loading import load_pipeline
+from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline
 from adaptive_diffusion.miniatures import GUIDANCE, miniatures
 from adaptive_diffusion.miniatures.griffin_lim import GriffinLim
 
@@ -80,7 +80,7 @@ def test_it_is_saved_and_loaded_by_path(pipe: Any, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
     expected = play(pipe, ["a drum"], steps=2)
     for loaded in (
-        load_pipeline(str(tmp_path), device="cpu", safetensors_only=True),
+        load_pipeline(str(tmp_path), LoadOptions(device="cpu", safetensors_only=True)),
         DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True),
     ):
         loaded.set_progress_bar_config(disable=True)

@@ -35,16 +35,6 @@ assert "transformer" in ad.load_miniature("emoji-dit").components
 """
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("hatchling")
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory"]
-    subprocess.run([*build, folder], cwd=ROOT, check=True, capture_output=True)
-    [file] = folder.glob("*.whl")
-    return file
-
-
 def test_the_wheel_carries_two(wheel: Path) -> None:
     prefix = "adaptive_diffusion/miniatures/weights/"
     names = [name for name in ZipFile(wheel).namelist() if name.startswith(prefix)]

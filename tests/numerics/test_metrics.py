@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
@@ -82,6 +84,48 @@ def test_psnr_falls_by_20_db_as_the_difference_grows_tenfold() -> None:
     references, change = structured(0), noise(1) - 0.5
     near, far = (psnr(references + scale * change, references) for scale in (0.01, 0.1))
     torch.testing.assert_close(near - far, torch.full_like(near, 20.0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_whatever_a_pipeline_returns_is_taken(metric: Callable[..., Tensor]) -> None:
+    """Pictures of PIL, arrays, tensors, and lists of them, of bytes or of floats."""
+    bytes_ = [(255 * images).byte() for images in (noise(0), structured(0))]
+    expected = metric(*(images / 255 for images in bytes_))
+    last = [images.movedim(1, -1).numpy() for images in bytes_]
+    forms = [
+        bytes_,
+        last,
+        [list(images) for images in last],
+        [list(images) for images in bytes_],
+        [[Image.fromarray(each) for each in images] for images in last],
+        [images.astype("float32") / 255 for images in last],
+        [last[0], bytes_[1]],
+        [list(bytes_[0]), last[1] / 255],
+    ]
+    for images, references in forms:
+        torch.testing.assert_close(metric(images, references), expected.double())
+    one, other = (Image.fromarray(images[0]) for images in last)
+    torch.testing.assert_close(metric(one, other), expected[:1].double())
+    torch.testing.assert_close(metric(last[0][0], last[1][0]), expected[:1].double())
+
+
+def test_videos_and_other_modes_are_taken() -> None:
+    frames = [Image.fromarray((255 * each).byte().movedim(0, -1).numpy()) for each in noise(0, 4)]
+    assert psnr([frames[:2]], [frames[2:]]).shape == (1,)
+    assert psnr(frames[0].convert("L"), frames[1].convert("L")).shape == (1,)
+    palette = frames[0].convert("P")
+    assert psnr(palette, palette.convert("RGB")).tolist() == [math.inf]
+    bits = frames[0].convert("1")
+    assert psnr(bits, bits.convert("L")).tolist() == [math.inf]
+
+
+def test_what_can_not_be_compared() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        psnr([], [])
+    whole = torch.zeros(1, 3, 16, 16, dtype=torch.int32)
+    with pytest.raises(ValueError, match="give data_range for images"):
+        psnr(whole, whole)
+    assert psnr(whole, whole + 1, 1.0).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])

@@ -292,8 +292,8 @@ class AdaptiveDenoiser:
     def _reuse_or_compute(self, call: Call, branch: Branch) -> Any:
         if all(self._plan):
             output = call.compute()
-            branch.remember(output)
-            return output
+            branch.remember(output)  # the denoiser may answer the next call in the same tensors
+            return output if torch.is_grad_enabled() else branch.output
         self._spared.append((call, branch))
         if any(self._plan):
             branch.remember(self._compute_rows(call, branch.output))

@@ -10,18 +10,22 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from adaptive_diffusion.apps.threads import limit_threads
 from adaptive_diffusion.errors import AdaptiveDiffusionError
 
 __all__ = ["main"]
 
 _FAILED = 2
 _INTERRUPTED = 130
-_EXTRAS = {  # package: what brings it, if it is not [cli]
+_EXTRAS = {  # package: the extra that installs it, if it is not [cli]
     "fastapi": "serve",
+    "fastapi_swagger": "serve",
+    "peft": "lora",
     "uvicorn": "serve",
     "prometheus_client": "serve",
     "ray": "ray",
     "pyarrow": "ray",
+    "gradio": "ui",
 }
 _EXPECTED = (AdaptiveDiffusionError, ValueError, OSError)
 
@@ -32,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0, 2 after an error, 130 after an interruption.
     """
     settings: dict[str, Any] = {"debug": False}  # --debug writes itself in here
+    limit_threads()
     try:
-        from adaptive_diffusion.apps.commands import app
+        from adaptive_diffusion.apps.commands.app import app
 
         arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
         code = app(

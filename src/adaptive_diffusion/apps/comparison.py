@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from adaptive_diffusion.apps.closeness import closeness
+from adaptive_diffusion.apps.equal_cost import paper_rule_at
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.policies import Policy, ThirdOrder
 
 __all__ = ["Comparison", "Result", "Variant", "compare"]
 
-_PROBES = 6  # runs of each sample that the search for the paper's threshold may take
+_PROBES = 8  # runs of each sample that the search for the paper's threshold may take
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of all variants, and what the first two made: `references` is the full runs'."""
+    """The results of all variants, and what the first three made.
+
+    Attributes:
+        references: made by the full runs.
+        made: by the accelerated ones.
+        made_in_fewer: by the same scheduler in as many steps as the accelerated runs made
+            evaluations.
+        baselines: fewer steps, and the paper's rule if it was asked for.
+    """
 
     samples: list[Sample]
     full: Result
@@ -87,9 +96,15 @@ class Comparison:
     baselines: list[Result]
     references: list[Medium]
     made: list[Medium]
+    made_in_fewer: list[Medium]
     repeats: int
     times_loop_alone: bool
     notes: list[str]
+
+    @property
+    def fewer(self) -> Result:
+        """Fewer steps at the same cost."""
+        return self.baselines[0]
 
     def speedup_nfe(self, result: Result, index: int | None = None) -> float:
         """Evaluations of the full run over those of `result`: of one sample, or of all together."""
@@ -105,8 +120,8 @@ def compare(
     samples: Sequence[Sample],
     policy: Policy,
     *,
-    repeats: int = 3,
-    baselines: bool = True,
+    repeats: int = 1,
+    paper_rule: bool = False,
     max_skip: int | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
@@ -117,8 +132,8 @@ def compare(
         samples: what to make.
         policy: the acceleration in question.
         repeats: how often every variant is timed.
-        baselines: whether to measure two rivals at the same number of evaluations, too: fewer
-            steps, and the paper's rule.
+        paper_rule: whether to search for the threshold at which the paper's rule makes as many
+            evaluations, too. That takes up to eight more runs of every sample.
         max_skip: the longest run of skips of the paper's rule; its default if None.
         notify: told what is being done.
     """
@@ -126,12 +141,11 @@ def compare(
     study = _Study(sampler, list(samples), notify)
     study.make(Variant("full", steps))
     study.make(Variant("accelerated", steps, policy))
-    if baselines:
-        mean_nfe = fmean(sum(mask) for mask in study.masks["accelerated"])
-        loop_length = len(study.masks["accelerated"][0])
-        study.make(Variant("fewer steps", max(1, round(steps * mean_nfe / loop_length))))
-        if not isinstance(policy, ThirdOrder):
-            study.make(Variant("paper's rule", steps, study.paper_rule(mean_nfe, max_skip)))
+    mean_nfe = fmean(sum(mask) for mask in study.masks["accelerated"])
+    loop_length = len(study.masks["accelerated"][0])
+    study.make(Variant("fewer steps", math.ceil(steps * mean_nfe / loop_length)))
+    if paper_rule and not isinstance(policy, ThirdOrder):
+        study.make(Variant("paper's rule", steps, study.paper_rule(mean_nfe, max_skip)))
     study.time(repeats)
     full, accelerated, *others = study.results()
     return Comparison(
@@ -141,6 +155,7 @@ def compare(
         baselines=others,
         references=study.made["full"],
         made=study.made["accelerated"],
+        made_in_fewer=study.made["fewer steps"],
         repeats=repeats,
         times_loop_alone=sampler.times_loop_alone,
         notes=study.notes,
@@ -176,25 +191,20 @@ class _Study:
         self.made[variant.name], self.masks[variant.name] = made, masks
 
     def paper_rule(self, target: float, max_skip: int | None) -> ThirdOrder:
-        """The paper's rule with the threshold whose mean number of evaluations is nearest.
+        """The paper's rule at a number of evaluations."""
+        probe = 0
 
-        A higher threshold skips more, so the search halves the (logarithmic) range at each probe.
-        """
-        options = {} if max_skip is None else {"max_skip": max_skip}
-        low, high = 1e-4, 1.0
-        probed: list[tuple[float, ThirdOrder]] = []
-        for probe in range(_PROBES):
-            self._notify(f"paper's rule: threshold {probe + 1} of at most {_PROBES}")
-            rule = ThirdOrder(threshold=float(f"{math.sqrt(low * high):.2g}"), **options)
-            mean_nfe = fmean(
+        def cost(rule: ThirdOrder) -> float:
+            nonlocal probe
+            probe += 1
+            self._notify(f"paper's rule: threshold {probe} of at most {_PROBES}")
+            return fmean(
                 sum(self._sampler.run([sample], rule, decode=False).masks[0])
                 for sample in self.samples
             )
-            probed.append((abs(mean_nfe - target), rule))
-            if abs(mean_nfe - target) <= 0.5:
-                break
-            low, high = (rule.threshold, high) if mean_nfe > target else (low, rule.threshold)
-        return min(probed, key=lambda each: each[0])[1]
+
+        options = {} if max_skip is None else {"max_skip": max_skip}
+        return paper_rule_at(target, cost, _PROBES, **options)
 
     def time(self, repeats: int) -> None:
         """Times the variants in alternation."""

@@ -12,20 +12,44 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-__all__ = ["encode_gif", "encode_png", "encode_wav", "enlarged", "to_bytes"]
+__all__ = [
+    "OWN_TEXT",
+    "encode_gif",
+    "encode_png",
+    "encode_wav",
+    "enlarged",
+    "png_text",
+    "to_bytes",
+]
 
+OWN_TEXT = "adaptive_diffusion"
+"""The text of a PNG that has its entries, as JSON."""
+
+_PARAMETERS = "parameters"
 _FRAME_MILLISECONDS = 125
 _LOUDEST = 32767  # of sixteen bits
 
 
 def encode_png(image: np.ndarray, entries: Mapping[str, str]) -> bytes:
     """A picture `(H, W, C)` of floats from 0 to 1; the entries are its text."""
-    info = PngInfo()
-    for key, value in entries.items():
-        info.add_text(key, value)
     content = io.BytesIO()
-    Image.fromarray(to_bytes(image)).save(content, format="PNG", pnginfo=info)
+    Image.fromarray(to_bytes(image)).save(content, format="PNG", pnginfo=png_text(entries))
     return content.getvalue()
+
+
+def png_text(entries: Mapping[str, str]) -> PngInfo:
+    """The entries as a PNG's texts.
+
+    `parameters` is a text of its own, where other tools look for it. The rest is one of ours, as
+    JSON: ComfyUI takes a text `prompt` for a graph of its own.
+    """
+    others = {key: value for key, value in entries.items() if key != _PARAMETERS}
+    info = PngInfo()
+    if _PARAMETERS in entries:
+        info.add_itxt(_PARAMETERS, entries[_PARAMETERS])
+    if others:
+        info.add_itxt(OWN_TEXT, json.dumps(others, ensure_ascii=False))
+    return info
 
 
 def encode_gif(frames: np.ndarray, entries: Mapping[str, str]) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from adaptive_diffusion import __version__
+from adaptive_diffusion.version import __version__
 
 __all__ = ["describe_device", "extras", "versions"]
 

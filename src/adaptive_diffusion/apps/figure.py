@@ -1,6 +1,7 @@
-"""`compare.png`: for every sample the two runs, their difference, and what was skipped.
+"""`compare.png`: for every sample the full run, the accelerated one, and fewer steps at its cost.
 
-A clip is shown by some of its frames, a sound by its spectrogram.
+Beside them are both differences from the full run, on one scale, and what was skipped. A clip is
+shown by some of its frames, a sound by its spectrogram.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from matplotlib.patches import Rectangle
 from adaptive_diffusion.apps.comparison import Comparison
 from adaptive_diffusion.apps.display import decibels, rival_name, similarity
 from adaptive_diffusion.apps.encoding import to_bytes
-from adaptive_diffusion.apps.media import AMPLIFICATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +35,10 @@ _COMPUTED = "#1d4e89"
 _SKIPPED = "#d5e3f0"
 
 _SIDE = 2.2  # inches of a picture
-_LOWEST_ROW = 1.5  # what the panel's text needs
+_LOWEST_ROW = 1.8  # what the panel's text needs
 _PANEL = 4.2
+_PICTURES = 5  # in a row
+_MOST_AMPLIFIED = 256
 _GAP = 0.14
 _HEAD = 0.86  # above the rows, for title and headings
 _MARGIN = 0.25
@@ -45,10 +47,12 @@ _MARGIN = 0.25
 def save_figure(path: Path, comparison: Comparison, title: str) -> None:
     """Draws the comparison, one row per sample (the first `MAX_ROWS` of them)."""
     rows = min(len(comparison.samples), MAX_ROWS)
-    stills = [_stills(comparison, row) for row in range(rows)]
+    made = [_made(comparison, row) for row in range(rows)]
+    amplification = _amplification(made)
+    stills = [_with_differences(pictures, amplification) for pictures in made]
     tallest = max(full.shape[0] / full.shape[1] for full, *_ in stills)
     row_height = max(_SIDE * tallest, _LOWEST_ROW)
-    width = 2 * _MARGIN + 3 * _SIDE + 3 * _GAP + _PANEL
+    width = 2 * _MARGIN + _PICTURES * (_SIDE + _GAP) + _PANEL
     height = 2 * _MARGIN + _HEAD + rows * row_height + (rows - 1) * _GAP
     figure = Figure(figsize=(width, height), dpi=_resolution(stills), facecolor="white")
     FigureCanvasAgg(figure)
@@ -62,7 +66,14 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
     figure.text(left, upper, title, va="top", size=10.5, weight="bold", color=_INK)
     second_line = upper - 0.23 / height
     figure.text(left, second_line, _subtitle(comparison), va="top", size=9, color=_QUIET)
-    headings = ("full", "accelerated", f"difference ×{AMPLIFICATION}")
+    fewer = comparison.fewer.variant.steps
+    headings = (
+        "full",
+        "accelerated",
+        f"fewer steps at the same cost ({fewer})",
+        f"accelerated − full, ×{amplification}",
+        f"fewer steps − full, ×{amplification}",
+    )
     for row, pictures in enumerate(stills):
         top = _MARGIN + _HEAD + row * (row_height + _GAP)
         for column, picture in enumerate(pictures):
@@ -70,7 +81,7 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
             _show(axes, picture)
             if row == 0:
                 axes.set_title(headings[column], size=9.5, color=_INK, pad=6)
-        panel = place(_MARGIN + 3 * (_SIDE + _GAP), top, _PANEL, row_height)
+        panel = place(_MARGIN + _PICTURES * (_SIDE + _GAP), top, _PANEL, row_height)
         _describe(panel, comparison, row, row_height)
         if row == 0:
             _legend(panel, row_height)
@@ -93,9 +104,31 @@ def _resolution(stills: Sequence[Sequence[np.ndarray]]) -> float:
     return min(max(across, 300), 768) / _SIDE
 
 
-def _stills(comparison: Comparison, row: int) -> list[np.ndarray]:
-    full, accelerated = comparison.references[row].still, comparison.made[row].still
-    return [full, accelerated, np.abs(accelerated - full) * AMPLIFICATION]
+def _made(comparison: Comparison, row: int) -> list[np.ndarray]:
+    """What the full run, the accelerated one and fewer steps made."""
+    ways = (comparison.references, comparison.made, comparison.made_in_fewer)
+    return [media[row].still for media in ways]
+
+
+def _with_differences(made: Sequence[np.ndarray], amplification: int) -> list[np.ndarray]:
+    full, *others = made
+    return [*made, *(np.abs(other - full) * amplification for other in others)]
+
+
+def _amplification(made: Sequence[Sequence[np.ndarray]]) -> int:
+    """One scale for all differences of the figure, so that they can be compared by eye.
+
+    The largest power of two that leaves nine tenths of each picture below white.
+    """
+    highest = max(
+        float(np.nan_to_num(np.quantile(np.abs(other - full), 0.9)))
+        for full, *others in made
+        for other in others
+    )
+    scale = 1
+    while scale < _MOST_AMPLIFIED and 2 * scale * highest <= 1:
+        scale *= 2
+    return scale
 
 
 def _show(axes: Axes, picture: np.ndarray) -> None:
@@ -136,6 +169,9 @@ def _describe(axes: Axes, comparison: Comparison, row: int, height: float) -> No
     axes.text(left, middle + 0.22, f"{nfe}: {fewer}, {faster}", size=9, color=_INK, va="top")
     closeness = f"PSNR {decibels(result.psnr_db[row])}, SSIM {similarity(result.ssim[row])}"
     axes.text(left, middle + 0.46, closeness, size=9, color=_QUIET, va="top")
+    rival = comparison.fewer
+    beside = f"fewer steps: PSNR {decibels(rival.psnr_db[row])} with {rival.nfe[row]} calls"
+    axes.text(left, middle + 0.66, beside, size=9, color=_QUIET, va="top")
 
 
 def _legend(axes: Axes, height: float) -> None:

@@ -1,4 +1,7 @@
-"""What the user typed, checked and turned into values: before any model is loaded."""
+"""What the user typed, checked and turned into values: before any model is loaded.
+
+The command line imports this module to show its help, so torch is imported inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,20 @@ import tempfile
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adaptive_diffusion.policies import ErrorControlled, Policy, ThirdOrder
-from adaptive_diffusion.policies.error_controlled import QUALITIES
-from adaptive_diffusion.profile import Profile
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from adaptive_diffusion.policies import Policy
+    from adaptive_diffusion.profile import Profile
 
 __all__ = [
     "EngineName",
     "PolicyName",
     "choose_tolerance",
     "make_policy",
+    "open_picture",
     "parse_size",
     "read_prompts",
     "writable_file",
@@ -50,6 +56,8 @@ def make_policy(
 
     Raises `ValueError` on a setting that the policy doesn't have: it would be silently ignored.
     """
+    from adaptive_diffusion.policies import ErrorControlled, ThirdOrder
+
     given = {"tolerance": tolerance, "threshold": threshold, "max_skip": max_skip}
     settings: dict[str, Any] = {
         setting: value for setting, value in given.items() if value is not None
@@ -76,6 +84,8 @@ def choose_tolerance(
 
     Raises `ValueError` if more than one does, or on a quality that there is not.
     """
+    from adaptive_diffusion.policies.error_controlled import QUALITIES
+
     if sum(choice is not None for choice in (tolerance, quality, profile)) > 1:
         raise ValueError("give one of --tolerance, --quality and --profile, not more")
     if profile is not None:
@@ -96,6 +106,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         raise ValueError(f"--size must look like 512 or 768x512 (width x height), not {text!r}")
     width, height = match.groups()
     return int(width), int(height or width)
+
+
+def open_picture(file: Path) -> Image:
+    """The picture of a file, in RGB; raises `ValueError` if it can't be read."""
+    from PIL import Image
+
+    try:
+        return Image.open(file).convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"--control-image {file} can't be read: {error}") from error
 
 
 def read_prompts(typed: Sequence[str], file: Path | None) -> list[str]:

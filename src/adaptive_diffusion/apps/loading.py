@@ -1,97 +1,195 @@
-"""From names to a pipeline: model, scheduler, device and number type."""
+"""From names to a pipeline: model, what is added to it, device and number type."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import textwrap
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from adaptive_diffusion.adapters.diffusers.components import denoisers
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, make_scheduler
+from adaptive_diffusion.apps.weights import (
+    Lora,
+    add_controlnet,
+    add_loras,
+    load_single_file,
+    stored_dtype,
+)
 from adaptive_diffusion.miniatures import FOLDER, miniatures, pipeline_miniatures
 
 __all__ = [
     "DTYPES",
-    "SCHEDULERS",
+    "OFFLOADS",
+    "LoadOptions",
     "check_choices",
     "commit_of",
+    "dtype_of",
     "load_pipeline",
     "locate",
-    "make_scheduler",
     "pipeline_class",
-    "takes",
 ]
 
 DTYPES = ("float32", "float16", "bfloat16")
-
-_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
-
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "dpm++-sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "pndm": ("PNDMScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "kdpm2": ("KDPM2DiscreteScheduler", {}),
-    "lcm": ("LCMScheduler", {}),
-    "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
-    "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
-    "flow-dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", **_FLOW}),
-    "flow-unipc": ("UniPCMultistepScheduler", _FLOW),
-}
-"""Short name: diffusers class and the settings that make it that solver."""
-
+OFFLOADS = ("model", "sequential")
 
 _LONGEST_REASON = 160  # characters of what the hub's client has to say
 
 
-def load_pipeline(
-    model: str,
-    scheduler: str | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    revision: str | None = None,
-    safetensors_only: bool = False,
-) -> Any:
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded, and what is added to it; None leaves a choice to the model.
+
+    Attributes:
+        scheduler: a name of `schedulers.SCHEDULERS`; the model's own by default.
+        device: a torch device; a GPU where there is one, by default.
+        dtype: a name of `DTYPES`; by default what the weights are stored in on a GPU, and float32
+            on a processor.
+        revision: a branch, tag or commit of the hub's repository.
+        variant: of the files, such as `fp16`.
+        loras: in addition to the weights.
+        controlnet: a folder or a hub id.
+        compiles: whether torch compiles the denoiser.
+        offload: keeps in the GPU's memory what is in use only: a name of `OFFLOADS`.
+        safetensors_only: refuses weights in pickles, which can hold any code.
+    """
+
+    scheduler: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    loras: tuple[Lora, ...] = ()
+    controlnet: str | None = None
+    compiles: bool = False
+    offload: str | None = None
+    safetensors_only: bool = False
+
+    def check(self) -> None:
+        """Raises `ValueError`, with what there is, on the name of none of them."""
+        check_choices(self.scheduler, self.dtype)
+        if self.controlnet is not None:
+            is_folder = (Path(self.controlnet).expanduser() / "config.json").is_file()
+            if not is_folder and self.controlnet.count("/") != 1:
+                raise ValueError(
+                    f"no ControlNet {self.controlnet!r}: give its folder or a hub id (owner/name)"
+                )
+        if self.offload is not None and self.offload not in OFFLOADS:
+            raise ValueError(f"no offload {self.offload!r}: choose from {', '.join(OFFLOADS)}")
+
+    def describe(self) -> dict[str, str]:
+        """What of it decides the pictures, beside scheduler and number type."""
+        loras = ", ".join(map(str, self.loras))
+        found = {
+            "revision": self.revision,
+            "variant": self.variant,
+            "lora": loras,
+            "controlnet": self.controlnet,
+        }
+        return {name: value for name, value in found.items() if value}
+
+
+def load_pipeline(model: str, options: LoadOptions | None = None) -> Any:
     """A diffusers pipeline, ready to be called.
 
     Args:
-        model: a folder, a miniature's name or a hub id.
-        scheduler: a name of `SCHEDULERS`; the model's own by default.
-        device: a torch device; a GPU where there is one, by default.
-        dtype: a name of `DTYPES`.
-        revision: a branch, tag or commit of the hub's repository.
-        safetensors_only: refuses weights in pickles, which can hold any code.
+        model: a folder, a `.safetensors` file, a miniature's name or a hub id.
+        options: how it is loaded.
 
     Raises:
         ValueError: says which of them was wrong, and what there is. All but the scheduler's fit
             to the model is checked before the model is loaded.
     """
-    check_choices(scheduler, dtype)
-    place = _device(device)
-    options = {"revision": revision} | ({"use_safetensors": True} if safetensors_only else {})
-    pipe = _from_pretrained(locate(model), model, getattr(torch, dtype), options)
-    if scheduler is not None:
-        pipe.scheduler = make_scheduler(pipe, scheduler)
+    options = options or LoadOptions()
+    options.check()
+    place = locate(model)
+    if options.revision is not None and isinstance(place, Path):
+        raise ValueError(f"--revision goes with a hub id, and {model!r} is here already")
+    device = _device(options.device)
+    if options.offload is not None and device.type == "cpu":
+        raise ValueError("--offload moves weights from and to a GPU, and there is none here")
+    pipe = _load(place, options, device)
+    if options.scheduler is not None:
+        pipe.scheduler = make_scheduler(pipe, options.scheduler)
     _mend(pipe)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(place)
+    _place(pipe, device, options.offload)
+    if options.compiles:
+        for denoiser in denoisers(pipe):
+            denoiser.compile()
+    return pipe
 
 
-def check_choices(scheduler: str | None, dtype: str) -> None:
+def _load(place: Path | str, options: LoadOptions, device: torch.device) -> Any:
+    """The pipeline on the processor, with all that is added to it."""
+    _be_quiet()
+    if isinstance(place, str):
+        place = _download(place, options)
+    dtype = _dtype(options, place, device)
+    if place.is_file():
+        pipe = load_single_file(place, dtype)
+    else:
+        pipe = _from_folder(place, dtype, options)
+    if options.controlnet is not None:
+        pipe = add_controlnet(pipe, options.controlnet, dtype)
+    add_loras(pipe, options.loras)
+    return pipe
+
+
+def _dtype(options: LoadOptions, place: Path, device: torch.device) -> torch.dtype:
+    if options.dtype is not None:
+        chosen: torch.dtype = getattr(torch, options.dtype)
+        return chosen
+    if device.type == "cpu":
+        return torch.float32
+    return stored_dtype([place] if place.is_file() else _weights(place, options.variant))
+
+
+def dtype_of(model: str, options: LoadOptions) -> str:
+    """The name of the number type that the model will have; a hub's files are downloaded for it.
+
+    Raises:
+        ValueError: as `load_pipeline` does.
+    """
+    options.check()
+    device = _device(options.device)
+    if options.dtype is None and device.type != "cpu":
+        place = locate(model)
+        folder = _download(place, options) if isinstance(place, str) else place
+        return str(_dtype(options, folder, device)).removeprefix("torch.")
+    return options.dtype or "float32"
+
+
+def _weights(folder: Path, variant: str | None) -> list[Path]:
+    """The `.safetensors` files of a pipeline's parts: those of the variant, or of none."""
+    parts = [file for part in _index(folder) for file in (folder / part).glob("*.safetensors")]
+    # `model.safetensors`, `model.fp16.safetensors`, `model.fp16-00001-of-00002.safetensors`
+    return [file for file in parts if _variant_of(file) == variant]
+
+
+def _variant_of(file: Path) -> str | None:
+    _, dot, rest = file.stem.partition(".")
+    return rest.partition("-")[0] if dot else None
+
+
+def _place(pipe: Any, device: torch.device, offload: str | None) -> None:
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+
+
+def check_choices(scheduler: str | None, dtype: str | None) -> None:
     """Raises `ValueError`, with what there is, on the name of none of them."""
     if scheduler is not None and scheduler not in SCHEDULERS:
         raise ValueError(f"no scheduler {scheduler!r}: choose from {', '.join(SCHEDULERS)}")
-    if dtype not in DTYPES:
+    if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}")
 
 
@@ -112,7 +210,7 @@ def _device(name: str | None) -> torch.device:
 
 
 def locate(model: str) -> Path | str:
-    """The folder of a model, or its hub id if that is what the name looks like.
+    """The folder or single file of a model, or its hub id if that is what the name looks like.
 
     Raises:
         ValueError: if it is none of both; says what there is.
@@ -133,11 +231,22 @@ def locate(model: str) -> Path | str:
                 "name a folder that a diffusers pipeline was saved to"
             )
         return folder
-    if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
+    if folder.is_file():
+        if folder.suffix != ".safetensors":
+            raise ValueError(
+                f"model file {model!r} is no .safetensors file: others may hold code, convert it"
+            )
+        return folder
+    if (
+        model.endswith((".safetensors", ".ckpt"))
+        or model.count("/") != 1
+        or model.startswith((".", "/", "~"))
+        or model.endswith("/")
+    ):
         raise ValueError(
-            f"no model {model!r}: give a pipeline's folder, a hub id (owner/name) "
-            f"or a miniature (at hand: {', '.join(at_hand) or 'none'}; {FOLDER} names a folder of "
-            "others)"
+            f"no model {model!r}: give a pipeline's folder, a .safetensors file, a hub id "
+            f"(owner/name) or a miniature (at hand: {', '.join(at_hand) or 'none'}; {FOLDER} names "
+            "a folder of others)"
         )
     return model
 
@@ -159,16 +268,16 @@ def _index(folder: Path) -> dict[str, Any]:
     return index if isinstance(index, dict) else {}
 
 
-def commit_of(hub_id: str) -> str:
-    """The commit that a hub id stands for now; offline, the one at hand.
+def commit_of(hub_id: str, revision: str | None = None, file: str = "model_index.json") -> str:
+    """The commit that a hub id, or a revision of it, stands for now; offline, the one at hand.
 
     Raises:
-        ValueError: if the hub has no such pipeline.
+        ValueError: if the hub has no such model.
     """
     from huggingface_hub import hf_hub_download
 
     try:
-        index = hf_hub_download(hub_id, "model_index.json")
+        index = hf_hub_download(hub_id, file, revision=revision)
     except (OSError, ValueError) as error:
         raise _not_to_be_had(hub_id, error) from error
     return Path(index).parent.name  # .../snapshots/COMMIT/model_index.json
@@ -179,28 +288,44 @@ def _not_to_be_had(model: str, error: Exception) -> ValueError:
     return ValueError(f"no folder {model!r} here, and the hub gave no such model: {reason}")
 
 
-def _from_pretrained(
-    place: Path | str, model: str, dtype: torch.dtype, options: dict[str, Any]
-) -> Any:
+def _be_quiet() -> None:
+    """Leaves it to the commands what the terminal shows."""
     import diffusers
     import transformers
-
-    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
 
     for library in (diffusers, transformers):
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
-    if isinstance(place, Path):
-        _refuse_code(place)
-        options = {**options, "local_files_only": True}
+
+
+def _download(hub_id: str, options: LoadOptions) -> Path:
+    """The folder of the hub's files on this machine."""
+    import diffusers
+
+    wanted: dict[str, Any] = {"revision": options.revision, "variant": options.variant}
+    if options.safetensors_only:
+        wanted["use_safetensors"] = True
+    try:
+        return Path(diffusers.DiffusionPipeline.download(hub_id, **wanted))
+    except (OSError, ValueError) as error:
+        raise _not_to_be_had(hub_id, error) from error
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, options: LoadOptions) -> Any:
+    import diffusers
+
+    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+
+    _refuse_code(folder)
+    more: dict[str, Any] = {"use_safetensors": True} if options.safetensors_only else {}
     try:
         with warnings.catch_warnings():  # torch_dtype has a new name, which 0.35 doesn't know
             warnings.simplefilter("ignore", FutureWarning)
-            return diffusers.DiffusionPipeline.from_pretrained(place, torch_dtype=dtype, **options)
+            return diffusers.DiffusionPipeline.from_pretrained(
+                folder, torch_dtype=dtype, variant=options.variant, local_files_only=True, **more
+            )
     except OSError as error:
-        if isinstance(place, Path):
-            raise ValueError(f"model folder {model!r} can't be loaded: {error}") from error
-        raise _not_to_be_had(model, error) from error
+        raise ValueError(f"model folder {str(folder)!r} can't be loaded: {error}") from error
 
 
 def _refuse_code(folder: Path) -> None:
@@ -225,82 +350,3 @@ def _mend(pipe: Any) -> None:
     encoder = getattr(pipe, "text_encoder", None)
     if type(encoder).__name__ == "CLIPTextModel" and not hasattr(encoder, "text_model"):
         object.__setattr__(encoder, "text_model", encoder)  # no submodule: it would contain itself
-
-
-def make_scheduler(pipe: Any, name: str) -> Any:
-    """A scheduler of that name for the pipeline's model.
-
-    Raises:
-        ValueError: if it would not solve the model's equation, or the pipeline can't drive it.
-    """
-    import diffusers
-
-    class_name, settings = SCHEDULERS[name]
-    present = getattr(pipe, "scheduler", None)
-    if present is None:
-        raise ValueError(f"{type(pipe).__name__} has no scheduler to replace: omit --scheduler")
-    if _is_flow(present) != name.startswith("flow-"):
-        kind = "a flow-matching" if _is_flow(present) else "not a flow-matching"
-        fitting = [each for each in SCHEDULERS if each.startswith("flow-") == _is_flow(present)]
-        raise ValueError(
-            f"scheduler {name!r} does not fit: this is {kind} model; choose from "
-            f"{', '.join(fitting)}"
-        )
-    scheduler_class = getattr(diffusers, class_name)
-    if _passes_eta(pipe) and not takes(scheduler_class.step, "eta"):
-        raise ValueError(f"{type(pipe).__name__} works with the scheduler ddim only, not {name!r}")
-    options = settings | _shift(present, scheduler_class)
-    scheduler = scheduler_class.from_config(present.config, **options)
-    _check_fit(pipe, present, scheduler, name)
-    return scheduler
-
-
-def _check_fit(pipe: Any, present: Any, scheduler: Any, name: str) -> None:
-    """Refuses what would run and make worse pictures, or fail in the midst of the call."""
-    reason = None
-    source = inspect.getsource(type(pipe))
-    scales_noise = "init_noise_sigma" in source or "add_noise" in source
-    if getattr(scheduler, "init_noise_sigma", 1.0) != 1.0 and not scales_noise:
-        reason = "the pipeline does not scale its noise for it"
-    elif not all(takes(scheduler.set_timesteps, each) for each in _own_levels(source)):
-        reason = "the pipeline gives noise levels of its own, which it can't take"
-    elif present.config.get("snr_shift_scale", 1.0) != 1.0 and not takes(
-        type(scheduler), "snr_shift_scale"
-    ):
-        reason = "the model's noise schedule is shifted, which it can't do"
-    if reason:
-        raise ValueError(f"scheduler {name!r} does not fit {type(pipe).__name__}: {reason}")
-
-
-def _own_levels(source: str) -> list[str]:
-    """What a pipeline gives its scheduler instead of leaving the noise levels to it."""
-    if "np.linspace(self.scheduler.config.num_train_timesteps" in source:  # CogView4
-        return ["timesteps", "sigmas"]
-    return ["sigmas"] if "sigmas = np.linspace" in source else []
-
-
-def _shift(present: Any, scheduler_class: type) -> dict[str, float]:
-    """A flow's shift, under the name that the other scheduler has for it."""
-    shift = present.config.get("shift", present.config.get("flow_shift"))
-    if shift is None or not _is_flow(present):
-        return {}
-    names = ("shift", "flow_shift")
-    return {name: shift for name in names if takes(scheduler_class, name)}
-
-
-def _is_flow(scheduler: Any) -> bool:
-    flows = scheduler.config.get("prediction_type") == "flow_prediction"
-    return flows or "FlowMatch" in type(scheduler).__name__
-
-
-def _passes_eta(pipe: Any) -> bool:
-    """Whether the pipeline gives its scheduler a DDIM's η without asking if it takes one."""
-    asks = "accepts_eta" in inspect.getsource(type(pipe).__call__)
-    return takes(type(pipe).__call__, "eta") and not (
-        asks or hasattr(pipe, "prepare_extra_step_kwargs")
-    )
-
-
-def takes(function: Any, parameter: str) -> bool:
-    """Whether a function, or a class, has a parameter of that name."""
-    return parameter in inspect.signature(function).parameters

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,26 +21,42 @@ from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.provenance import mask_text
 from adaptive_diffusion.apps.sampling import Sampler
 
-__all__ = ["record", "to_json"]
+__all__ = ["record", "settings_of", "to_json"]
+
+_SETTINGS = (
+    *("model", "added", "scheduler", "steps", "guidance", "size", "frames", "negative_prompt"),
+    *("arguments", "policy_text", "dtype"),
+)
 
 
 def record(
-    comparison: Comparison, sampler: Sampler, model: str, policy_name: str
+    comparison: Comparison, sampler: Sampler, source: Mapping[str, str], policy_name: str
 ) -> dict[str, Any]:
-    """Everything that it takes to judge the comparison, and to repeat it."""
+    """Everything that it takes to judge the comparison, and to repeat it.
+
+    Args:
+        comparison: the results.
+        sampler: with the settings.
+        source: the `model`, and what was added to it, by name.
+        policy_name: as the command line has it.
+    """
     pipe, settings = sampler.pipe, sampler.settings
     policy = comparison.accelerated.variant.policy
     policy_settings = {} if policy is None else asdict(policy)  # type: ignore[call-overload]
     return {
-        "model": model,
+        "model": source["model"],
+        "added": {name: value for name, value in source.items() if name != "model"},
         "pipeline": type(pipe).__name__,
         "scheduler": type(pipe.scheduler).__name__,
         "steps": settings.steps,
         "guidance": settings.guidance,
         "size": settings.size,
         "frames": settings.frames,
+        "negative_prompt": settings.negative_prompt,
+        "arguments": {name: str(value) for name, value in settings.arguments.items()},
         "makes": comparison.made[0].kind,
         "policy": policy_name,
+        "policy_text": str(policy),
         "tolerance": policy_settings.get("tolerance"),
         "policy_settings": policy_settings,
         "seed": comparison.samples[0].seed,
@@ -57,7 +74,13 @@ def record(
     }
 
 
-def to_json(record: dict[str, Any]) -> str:
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record, what was asked for; raises `KeyError` if it is no such record."""
+    wanted = [(sample["prompt"], sample["seed"]) for sample in record["samples"]]
+    return {**{name: record[name] for name in _SETTINGS}, "samples": wanted}
+
+
+def to_json(record: Mapping[str, Any]) -> str:
     """The text of the file; refuses what JSON can't say."""
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

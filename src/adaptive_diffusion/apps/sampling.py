@@ -49,6 +49,8 @@ class Settings:
     size: tuple[int, int] | None = None  # width, height
     frames: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    negative_prompt: str | None = None
+    control_image: Any = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,37 @@ class Sampler:
         self._check("guidance_scale", "--guidance", settings.guidance)
         self._check("height", "--size", settings.size)
         self._check("num_frames", "--frames", settings.frames)
+        self._check("negative_prompt", "--negative-prompt", settings.negative_prompt)
         self._check("generator", "--seed", True)
+        self._check_control(settings.control_image is not None)
 
     def with_arguments(self, **more: Any) -> Sampler:
         """The same, with more arguments for the pipeline's calls."""
         arguments = {**self.settings.arguments, **more}
         return Sampler(self.pipe, replace(self.settings, arguments=arguments))
+
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """The settings as arguments of the pipeline's call."""
+        settings = self.settings
+        width, height = settings.size or (None, None)
+        chosen = {
+            "num_inference_steps": settings.steps,
+            "guidance_scale": settings.guidance,
+            "width": width,
+            "height": height,
+            "num_frames": settings.frames,
+            "negative_prompt": settings.negative_prompt,
+            self.control_parameter: settings.control_image,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return {**settings.arguments, **given}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pipeline runs; offloaded weights may be elsewhere."""
+        device: torch.device = getattr(self.pipe, "_execution_device", self.pipe.device)
+        return device
 
     @property
     def tells_steps(self) -> bool:
@@ -149,7 +176,7 @@ class Sampler:
         if policy is None and on_step and self.tells_steps:
             arguments["callback_on_step_end"] = _every_step_computed(on_step, len(samples))
         switch = nullcontext() if policy is None else accelerate(self.pipe, policy, on_step=on_step)
-        with switch as run, _seeded(samples[0].seed, self.pipe.device):
+        with switch as run, _seeded(samples[0].seed, self.device):
             with _first_denoiser_call(self.pipe, self._synchronize) as started:
                 result = self.pipe(**arguments)
             self._synchronize()
@@ -164,29 +191,37 @@ class Sampler:
         return Batch(made, masks, seconds, tuple(report.notes))
 
     def _arguments(self, samples: Sequence[Sample], steps: int) -> dict[str, Any]:
-        arguments: dict[str, Any] = dict(self.settings.arguments)
-        arguments |= {
-            "num_inference_steps": steps,
-            "generator": [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples],
-        }
+        generators = [torch.Generator("cpu").manual_seed(sample.seed) for sample in samples]
+        arguments = self.call_arguments | {"num_inference_steps": steps, "generator": generators}
+        if self.settings.negative_prompt is not None:
+            arguments["negative_prompt"] = [self.settings.negative_prompt] * len(samples)
         if self.is_conditional:
             arguments["prompt"] = [sample.prompt for sample in samples]
         elif "batch_size" in self._parameters:
             arguments["batch_size"] = len(samples)
-        if self.settings.guidance is not None:
-            arguments["guidance_scale"] = self.settings.guidance
-        if self.settings.size is not None:
-            arguments["width"], arguments["height"] = self.settings.size
-        if self.settings.frames is not None:
-            arguments["num_frames"] = self.settings.frames
         own = {
             name: [sample.arguments[name] for sample in samples] for name in samples[0].arguments
         }
-        return arguments | own
+        arguments |= own
+        name = type(self.pipe).__name__
+        if "ControlNet" in name and self.control_parameter not in arguments:
+            raise ValueError(f"{name} goes by a picture: give it as --control-image FILE")
+        return arguments
 
     def _check(self, parameter: str, option: str, value: object) -> None:
         if value is not None and parameter not in self._parameters:
             raise ValueError(f"{type(self.pipe).__name__} has no {parameter}: omit {option}")
+
+    @property
+    def control_parameter(self) -> str:
+        """What the pipeline calls the picture that its ControlNet goes by."""
+        return "control_image" if "control_image" in self._parameters else "image"
+
+    def _check_control(self, has_image: bool) -> None:
+        name = type(self.pipe).__name__
+        takes_image = "ControlNet" in name or "control_image" in self._parameters
+        if has_image and not takes_image:
+            raise ValueError(f"{name} has no ControlNet: omit --control-image or add --controlnet")
 
     def _loop_length(self, steps: int) -> int:
         """Steps of the last loop: second-order solvers have two for each one asked for."""
@@ -194,7 +229,7 @@ class Sampler:
         return steps if timesteps is None else len(timesteps)
 
     def _synchronize(self) -> None:
-        kind = self.pipe.device.type
+        kind = self.device.type
         if kind in ("cuda", "mps", "xpu"):
             getattr(torch, kind).synchronize()
 
@@ -219,12 +254,30 @@ def _first_denoiser_call(pipe: Any, synchronize: Callable[[], None]) -> Iterator
             synchronize()
             started.append(time.perf_counter())
 
-    hooks = [module.register_forward_pre_hook(note) for module in denoisers(pipe)]
+    undo = [_before_each_call(module, note) for module in denoisers(pipe)]
     try:
         yield started
     finally:
-        for hook in hooks:
-            hook.remove()
+        for each in undo:
+            each()
+
+
+def _before_each_call(module: Any, note: Callable[..., None]) -> Callable[[], None]:
+    """Has `note` called before the module; gives what ends that.
+
+    A compiled module gets no hook: a hook is compiled with it, and each new one anew.
+    """
+    compiled = vars(module).get("_compiled_call_impl")
+    if compiled is None:
+        remove: Callable[[], None] = module.register_forward_pre_hook(note).remove
+        return remove
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        note()
+        return compiled(*args, **kwargs)
+
+    module._compiled_call_impl = call
+    return lambda: setattr(module, "_compiled_call_impl", compiled)
 
 
 def _every_step_computed(on_step: StepCallback, samples: int) -> Callable[..., dict[str, Any]]:

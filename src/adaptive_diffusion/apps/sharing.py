@@ -7,7 +7,14 @@ from typing import Any
 
 from adaptive_diffusion.adapters.diffusers.components import schedulers
 
-__all__ = ["INPAINTING", "REDRAWING", "editing_pipeline", "editing_size", "own_pipeline"]
+__all__ = [
+    "INPAINTING",
+    "REDRAWING",
+    "editing_pipeline",
+    "editing_size",
+    "own_pipeline",
+    "own_side",
+]
 
 REDRAWING = "image-to-image"
 INPAINTING = "inpainting"
@@ -41,6 +48,21 @@ def editing_pipeline(pipe: Any, edit: str) -> Any | None:
     return editor
 
 
+def own_side(pipe: Any) -> int | None:
+    """Pixels of the longer side of what the model makes unasked; None if it does not say.
+
+    A UNet's sample size is in latents, or in pixels where there is no VAE.
+    """
+    scale = getattr(pipe, "vae_scale_factor", 8 if getattr(pipe, "vae", None) else 1)
+    for part in ("unet", "transformer"):
+        config = getattr(getattr(pipe, part, None), "config", None) or {}
+        size = config.get("sample_size") or getattr(pipe, "default_sample_size", None)
+        sides = size if isinstance(size, list | tuple) else [size]
+        if config and all(isinstance(side, int) for side in sides):
+            return max(sides) * scale
+    return None
+
+
 def editing_size(pipe: Any, size: tuple[int, int], longest: int) -> tuple[int, int]:
     """The width and height at which a picture of this `size` is edited.
 
@@ -48,9 +70,9 @@ def editing_size(pipe: Any, size: tuple[int, int], longest: int) -> tuple[int, i
     size, or than `longest` pixels.
     """
     scale = getattr(pipe, "vae_scale_factor", 8)
-    own = getattr(getattr(pipe, "unet", None), "config", {}).get("sample_size")
-    if isinstance(own, int):
-        longest = min(longest, own * scale)
+    own = own_side(pipe)
+    if own is not None:
+        longest = min(longest, own)
     block = 2 * scale
     largest = max(size)
     width, height = (

@@ -28,6 +28,7 @@ Change = Callable[[nn.Module], Any]
 STEPS = 6
 MASK = [True, True, False, True, False, True]
 COMPUTED = sum(MASK)
+SLOW = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,15 @@ def compilations() -> Iterator[Callable[[], tuple[int, int]]]:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("way", COMPILED)
-@pytest.mark.parametrize("name", ["sd15", "flux"])
+def mostly_slow(names: list[str]) -> list[Any]:
+    """A pipeline and a way to compile it; `make test` takes one, for compiling takes seconds."""
+    return [
+        pytest.param(name, way, marks=[] if (name, way) == (names[0], "in place") else SLOW)
+        for name, way in itertools.product(names, COMPILED)
+    ]
+
+
+@pytest.mark.parametrize(("name", "way"), mostly_slow(["flux", "sd15"]))
 def test_a_compiled_denoiser_is_not_compiled_again(
     name: str, way: str, tiny: Tiny, compilations: Callable[[], tuple[int, int]]
 ) -> None:
@@ -104,23 +112,24 @@ def test_a_compiled_denoiser_is_not_compiled_again(
     assert compilations() == before
 
 
-@pytest.mark.parametrize("way", COMPILED)
+@pytest.mark.parametrize(("name", "way"), mostly_slow(["sd15"]))
 def test_a_denoiser_may_be_compiled_while_enabled(
-    way: str, tiny: Tiny, compilations: Callable[[], tuple[int, int]]
+    name: str, way: str, tiny: Tiny, compilations: Callable[[], tuple[int, int]]
 ) -> None:
-    pipe = tiny("sd15")
-    plain = generate(pipe, "sd15")
+    pipe = tiny(name)
+    plain = generate(pipe, name)
     ad.enable(pipe, FixedSchedule(MASK))
-    expected = generate(pipe, "sd15")
-    change(pipe, "sd15", COMPILED[way])
-    assert relative_difference(generate(pipe, "sd15"), expected) < 1e-5
+    expected = generate(pipe, name)
+    change(pipe, name, COMPILED[way])
+    assert relative_difference(generate(pipe, name), expected) < 1e-5
     assert ad.report(pipe).mask == [MASK]
     before = compilations()
     ad.disable(pipe)
-    assert relative_difference(generate(pipe, "sd15"), plain) < 1e-5
+    assert relative_difference(generate(pipe, name), plain) < 1e-5
     assert compilations() == before
 
 
+@pytest.mark.slow
 def test_plans_that_differ_within_a_batch_need_one_more_graph(
     tiny: Tiny, compilations: Callable[[], tuple[int, int]]
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from file_entries import entries_of
 from filelock import FileLock
 from PIL import Image
 
@@ -94,7 +95,7 @@ def test_every_line_has_a_picture_and_a_record(cli, options, tmp_path):
     assert len(pictures(out)) == 7
     for entry, given in zip(entries, APPLES, strict=True):
         kept = record(out, entry["key"])
-        text = Image.open(out / f"{entry['key']}.png").text
+        text = entries_of(out / f"{entry['key']}.png")
         assert kept["prompt"] == text["prompt"] == entry["prompt"] == given["prompt"]
         assert (
             kept["negative_prompt"] == text.get("negative_prompt") == given.get("negative_prompt")
@@ -150,7 +151,7 @@ def test_what_is_there_is_not_made_again(cli, calls, tmp_path, monkeypatch):
     for path, before in first.items():
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
-    monkeypatch.setattr(loading, "_from_pretrained", None)  # there is nothing to load it for
+    monkeypatch.setattr(loading, "_load", None)  # there is nothing to load it for
     assert "0 made, 6 there before" in cli("batch", tmp_path / "prompts.jsonl", *run).out
 
 
@@ -293,7 +294,7 @@ def test_a_folder_in_use_is_refused(cli, tmp_path):
 def test_bad_input_is_found_before_the_model_is_loaded(
     cli, tmp_path, monkeypatch, line, given, words
 ):
-    monkeypatch.setattr(loading, "_from_pretrained", None)
+    monkeypatch.setattr(loading, "_load", None)
     file = tmp_path / "prompts.jsonl"
     file.write_text(line)
     assert words in cli("batch", file, "--out", tmp_path / "out", *given).error

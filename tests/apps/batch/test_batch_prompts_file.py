@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,20 @@ def test_lines_end_where_json_lines_end(tmp_path):
 def test_a_file_without_lines(tmp_path, content):
     with pytest.raises(ValueError, match="has no prompts"):
         read(tmp_path, content)
+
+
+def test_options_fill_in_what_a_line_does_not_say(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "x"}\n{"prompt": "x", "negative_prompt": ""}')
+    defaults = replace(DEFAULTS, negative_prompt="blurred", frames=8)
+    jobs = [line.job for line in read_lines(file, defaults)]
+    assert [job.negative_prompt for job in jobs] == ["blurred", ""]
+    assert {job.frames for job in jobs} == {8}
+
+
+def test_a_control_picture_that_can_not_be_read(tmp_path):
+    with pytest.raises(ValueError, match=r"line 1: --control-image nowhere\.png can't be read"):
+        read(tmp_path, b'{"control_image": "nowhere.png"}')
 
 
 def test_a_tolerance_for_a_policy_that_has_none(tmp_path):

@@ -17,6 +17,7 @@ from adaptive_diffusion.apps.batch.jobs import Job, calls_of, key_of
 from adaptive_diffusion.apps.batch.maker import Maker, Outcome
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
+from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.policies import ErrorControlled
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
@@ -83,7 +84,7 @@ class Digits:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        self.model = Model.choose("digits", None, "cpu", "float32")
+        self.model = Model.choose("digits", LoadOptions(device="cpu", dtype="float32"))
         self.outputs = Outputs(folder)
         jobs = [Job(None, seed, 8, ErrorControlled()) for seed in range(12)]
         self.jobs = {key_of(job, self.model): job for job in jobs}

@@ -11,11 +11,12 @@ from PIL import Image
 from adaptive_diffusion.apps.bench.bench import Choice, choose
 from adaptive_diffusion.apps.bench.cells import cells_of
 from adaptive_diffusion.apps.bench.prompts import Prompt, prompts_for
-from adaptive_diffusion.apps.bench.rows import FULL, select
+from adaptive_diffusion.apps.bench.rows import FULL, all_rows, check_patterns, select
 from adaptive_diffusion.apps.bench.run import Bench, expand
 from adaptive_diffusion.apps.bench.store import FeatureStore, Store
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Prompts, load_suite, suites
-from adaptive_diffusion.apps.loading import DTYPES, SCHEDULERS
+from adaptive_diffusion.apps.loading import DTYPES
+from adaptive_diffusion.apps.schedulers import SCHEDULERS
 from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures, pipeline_miniatures
 
 MINIMAL = 'description = "Mine"\nmodels = ["digits"]\nsteps = [6]\n'
@@ -30,7 +31,8 @@ def test_every_suite_of_the_package_is_valid(name):
         assert model.name in (ALL_MINIATURES, *miniatures()) or model.name.count("/") == 1
         assert model.dtype in DTYPES
     has_prompts = suite.prompts.texts or suite.prompts.origin or "class_labels" in suite.per_sample
-    assert has_prompts or [model.name for model in suite.models] == [ALL_MINIATURES]
+    own = {ALL_MINIATURES, *miniatures()}  # which have prompts of their own
+    assert has_prompts or {model.name for model in suite.models} <= own
 
 
 def test_the_miniatures_of_a_suite_are_those_that_are_pipelines():
@@ -105,6 +107,8 @@ def test_what_is_wrong_is_one_line(cli, suite_file, tmp_path, text, words):
             "--steps 51 is not in the suite, which has 20, 28, 50, 100",
         ),
         (("miniature", "--models", "emoji,x"), "--models x is not in the suite"),
+        (("quick", "--rows", "ours,magic*"), "no rows 'magic*': give families (ours, paper's rule"),
+        (("quick", "--rows", "ours 0.03"), "no rows 'ours 0.03'"),
         (("sd15",), "needs --prompts FILE: MS-COCO 2017 captions"),
         (("sd15", "--prompts", "nowhere.json"), "prompts file nowhere.json can't be read"),
     ],
@@ -112,6 +116,17 @@ def test_what_is_wrong_is_one_line(cli, suite_file, tmp_path, text, words):
 )
 def test_bad_options_are_one_line(cli, tmp_path, options, words):
     assert words in cli("bench", *options, "--out", tmp_path).error
+
+
+def test_every_row_and_family_of_a_model_is_known(tiny):
+    for name in ("sd15", "flux"):
+        rows = all_rows(tiny(name), 28)[0]
+        check_patterns([*(row.name for row in rows), *(row.family for row in rows)], [28, 50])
+
+
+def test_an_unknown_model_is_found_before_the_work(cli, suite_file, tmp_path):
+    text = 'description = "x"\nmodels = ["nowhere"]\nsteps = [4]\nprompts = ["x"]\n'
+    assert "no model 'nowhere'" in cli("bench", suite_file(text), "--out", tmp_path / "out").error
 
 
 def test_list_shows_the_suites(cli):
@@ -186,8 +201,6 @@ def test_a_miniature_has_its_own_guidance_unless_the_suite_says_another(tiny):
 
 
 def test_rows_are_selected_by_family_or_pattern(tiny):
-    from adaptive_diffusion.apps.bench.rows import all_rows
-
     rows, _ = all_rows(tiny("sd15"), 12)
     assert len({row.name for row in rows}) == len(rows)
     families = {row.family for row in select(rows, ["ours", "UniPC"])}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,9 +18,11 @@ import openai
 import pytest
 from PIL import Image
 from running_server import TOLERANCE, Served, tiny_model
+from tiny_pipelines import ALL_PIPELINES, TINY_PIPELINES
 
+from adaptive_diffusion import load_miniature
 from adaptive_diffusion.apps.server.limits import Limits
-from adaptive_diffusion.apps.server.models import Picture
+from adaptive_diffusion.apps.server.models import Model, Picture
 
 STEPS = 10
 SMALL = "32x32"
@@ -119,6 +124,16 @@ def test_tolerance_and_quality(served: Served, asked: dict[str, Any], tolerance:
 def test_guidance_is_the_pipelines(served: Served) -> None:
     entry = generate(served.client(), extensions={"guidance": 2.0}).data[0]
     assert_same(picture_in(entry), alone(served, guidance=2.0))
+
+
+def test_a_picture_keeps_what_made_it(served: Served) -> None:
+    streamed = list(generate(served.client(), stream=True, extensions={"guidance": 2.5}))[-1]
+    for entry in (generate(served.client(), extensions={"guidance": 2.5}).data[0], streamed):
+        texts = picture_in(entry).text  # type: ignore[attr-defined]
+        own = json.loads(texts["adaptive_diffusion"])
+        assert (own["prompt"], own["seed"], own["model"]) == ("a red apple", "7", "sd15")
+        assert own["mask"].count("1") == entry.nfe
+        assert f"Steps: {STEPS}, Sampler: DDIM, CFG scale: 2.5, Seed: 7" in texts["parameters"]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
@@ -240,6 +255,146 @@ def test_an_edit_must_have_a_step_to_make(served: Served) -> None:
         assert caught.value.param == "strength"
 
 
+def test_a_part_is_painted_anew_where_no_inpainting_pipeline_runs(serve: Serve) -> None:
+    """`emoji` has 8 latent channels, which diffusers' inpainting pipelines don't take."""
+    served = serve(Model("emoji", load_miniature("emoji"), guidance=3.0))
+    picture = served.model.draw(Picture("a red apple", 0, 20, 0.0)).image
+    mask = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 16, 32))
+    files = []
+    for image in (picture, mask):
+        files.append(BytesIO())
+        image.save(files[-1], "PNG")
+        files[-1].name = "image.png"
+    answer = served.client().images.edit(
+        image=files[0].getvalue(),
+        mask=files[1].getvalue(),
+        prompt="a tiger face",
+        extra_body={"steps": 20, "strength": "0.9"},
+    )
+    change = abs(np.asarray(picture_in(answer.data[0])).astype(int) - np.asarray(picture))
+    assert change[:, :12].mean() > 5 * change[:, 20:].mean()
+
+
+def test_a_model_that_can_not_inpaint_says_so_before_the_work(serve: Serve) -> None:
+    model = tiny_model()
+    model._editors = dict.fromkeys(model._editors)
+    with pytest.raises(openai.BadRequestError, match="leave the mask out") as caught:
+        serve(model).client().images.edit(image=png(), mask=png(transparent=True), prompt="blue")
+    assert caught.value.param == "mask"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("text_to_video", "makes no pictures"),
+        ("stable_audio", "makes no pictures"),
+        ("dit", "needs class_labels"),
+        ("controlnet", "needs a control image"),
+        ("kandinsky2_2", "needs image_embeds"),
+    ],
+)
+def test_a_model_that_makes_no_pictures_of_prompts_is_not_served(kind: str, words: str) -> None:
+    names = {"stable_audio": "StableAudioPipeline"}
+    pipe = ALL_PIPELINES[names.get(kind, kind)].make()
+    with pytest.raises(ValueError, match=f"{kind} can't be served: .* {words}"):
+        Model(kind, pipe)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl", "sd3", "flux", "ddim", "ldm"])
+def test_models_of_pictures_are_served(kind: str) -> None:
+    assert Model(kind, TINY_PIPELINES[kind].make()).name == kind
+
+
+def test_a_negative_prompt_is_the_pipelines(served: Served) -> None:
+    entry = generate(served.client(), extensions={"negative_prompt": "blurred"}).data[0]
+    told = alone(served, negative_prompt="blurred")
+    assert_same(picture_in(entry), told)
+    assert abs(told - alone(served)).max() > 1
+    with pytest.raises(openai.BadRequestError, match="takes no negative_prompt"):
+        generate(
+            served.client(),
+            prompt="",
+            model="ddim",
+            size="auto",
+            extensions={"negative_prompt": "blurred"},
+        )
+
+
+def test_the_headers_say_how_many_calls_were_made_and_saved(served: Served) -> None:
+    body = {"prompt": "a red apple", "size": SMALL, "steps": STEPS, "n": 2, "seed": 7}
+    answer = httpx.post(f"{served.url}/v1/images/generations", json=body, timeout=60)
+    nfe = sum(entry["nfe"] for entry in answer.json()["data"])
+    assert answer.headers["X-Denoiser-Calls"] == str(nfe)
+    assert answer.headers["X-Denoiser-Calls-Saved"] == str(2 * STEPS - nfe)
+
+
+def test_the_work_of_a_picture_is_bounded_by_the_models_own_size(served: Served) -> None:
+    """The tiny model's own size is 32 x 32; four such pictures of 150 steps are the bound."""
+    generate(served.client(), size="64x64", extensions={"steps": 5})
+    with pytest.raises(openai.BadRequestError, match=r"own size is 32x32: at most 37 steps"):
+        generate(served.client(), size="128x128", extensions={"steps": 38})
+    with pytest.raises(
+        openai.BadRequestError, match=r"at most 1 steps|ask for a smaller"
+    ) as caught:
+        generate(served.client(), size="1024x1024", extensions={"steps": 5})
+    assert caught.value.param == "size"
+
+
+def test_a_retry_gets_what_is_being_made_and_starts_nothing(serve: Serve) -> None:
+    model = tiny_model()
+    served = serve(model, limits=Limits(steps=1000))
+    body = {"prompt": "a cat", "steps": 300, "tolerance": 0, "size": "16x16"}  # a seed by chance
+    url = f"{served.url}/v1/images/generations"
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(url, json=body, timeout=0.5)
+    other = httpx.post(url, json=body | {"steps": 3}, timeout=60)
+    assert other.json()["data"][0]["steps"] == 3
+    answer = httpx.post(url, json=body, timeout=60)
+    assert answer.status_code == 200
+    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    assert 'adaptive_diffusion_pictures_total{end="made",model="sd15"} 2.0' in lines
+    again = httpx.post(url, json=body, timeout=60)  # is no retry: its answer was taken
+    assert again.json()["data"][0]["seed"] != answer.json()["data"][0]["seed"]
+
+
+def test_work_that_nobody_asks_for_again_ends(serve: Serve) -> None:
+    served = serve(tiny_model(), limits=Limits(steps=1000, retry_seconds=1))
+    body = {"prompt": "a cat", "steps": 900, "tolerance": 0, "size": "64x64"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{served.url}/v1/images/generations", json=body, timeout=0.5)
+    end = time.monotonic() + 30
+    while httpx.get(f"{served.url}/health").json()["running"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    assert 'adaptive_diffusion_pictures_total{end="cancelled",model="sd15"} 1.0' in lines
+
+
+def test_the_root_says_what_this_is_and_the_docs_need_no_network(served: Served) -> None:
+    root = httpx.get(served.url + "/").json()
+    assert root["name"] == "Adaptive Diffusion"
+    assert root["models"] == ["sd15", "ddim"]
+    page = httpx.get(served.url + root["docs"])
+    places = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(places) >= 3
+    for place in places:
+        assert httpx.URL(place).host in ("", "127.0.0.1"), place
+        assert httpx.get(httpx.URL(served.url).join(place)).status_code == 200
+    assert httpx.get(f"{served.url}/redoc").status_code == 404
+
+
+def test_the_description_says_what_is_sent(served: Served) -> None:
+    found = httpx.get(f"{served.url}/openapi.json").json()
+    for path in ("/v1/images/generations", "/v1/images/edits"):
+        answers = found["paths"][path]["post"]["responses"]
+        assert {"200", "400", "401", "404", "429", "504"} <= {*answers}
+        assert "422" not in answers
+        assert {*answers["200"]["content"]} == {"application/json", "text/event-stream"}
+        assert {*answers["200"]["headers"]} == {"X-Denoiser-Calls", "X-Denoiser-Calls-Saved"}
+    assert "HTTPValidationError" not in found["components"]["schemas"]
+
+
 def test_a_model_that_edits_nothing_says_so(served: Served) -> None:
     with pytest.raises(openai.BadRequestError, match="ddim can't do image-to-image"):
         served.client().images.edit(image=png(), prompt="", model="ddim")
@@ -314,6 +469,9 @@ def test_the_api_key_is_asked_for(serve: Serve) -> None:
     assert httpx.get(f"{served.url}/health").status_code == 200
     for path in ("/v1/models", "/metrics"):
         assert httpx.get(served.url + path).status_code == 401
+    for path in ("/", "/docs", "/openapi.json", "/swagger/swagger-ui.css"):
+        assert httpx.get(served.url + path).status_code == 200
+    assert httpx.get(f"{served.url}/openapi.json").json()["security"] == [{"key": []}]
     with pytest.raises(openai.AuthenticationError, match="bearer token"):
         generate(served.client(api_key="secret"))
     headers = {"Authorization": b"Bearer " + "sécret".encode()}

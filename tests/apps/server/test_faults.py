@@ -21,9 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from running_server import Served, serving, tiny_model
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from adaptive_diffusion.apps.server.limits import Limits
 
+DESCRIBED = (status_code_conformance, content_type_conformance, response_schema_conformance)
 GENERATIONS = "/v1/images/generations"
 EDITS = "/v1/images/edits"
 LIMITS = Limits(steps=4, size=32, images=2, body_bytes=100_000, queue=8, concurrency=4)
@@ -66,6 +72,7 @@ def test_requests_made_from_the_description(small: Served, path: str, count: int
         assert answer.status_code < 500, answer.text
         if answer.status_code >= 400:
             assert answer.json()["error"]["message"]
+        case.validate_response(answer, checks=DESCRIBED)
 
     ask()
     answers_with(small)

@@ -3,7 +3,8 @@
 The key is a hash of what decides a picture:
 
 - the model, by the content of its files or its commit on the hub; its scheduler and number type;
-- the prompts, seed, steps, guidance, size, and the policy with its settings;
+- the prompts, seed, steps, guidance, size, frames, the control image by its content, and the policy
+  with its settings;
 - the versions of this package, which decides what is skipped, and of diffusers, whose pipelines and
   schedulers do the rest.
 
@@ -17,9 +18,10 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from adaptive_diffusion.apps.batch.model import Model
+from adaptive_diffusion.apps.batch.model import Model, digest
 from adaptive_diffusion.apps.environment import versions
 from adaptive_diffusion.apps.sampling import Settings
 from adaptive_diffusion.policies import Policy
@@ -36,6 +38,7 @@ class Job:
 
     Attributes:
         policy: None for the full run.
+        control_image: file of the picture that a ControlNet goes by.
         size: width and height in pixels.
     """
 
@@ -46,11 +49,13 @@ class Job:
     negative_prompt: str | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
+    frames: int | None = None
+    control_image: str | None = None
 
     @property
     def settings(self) -> Settings:
         """What it has to have in common with the others of a call."""
-        return Settings(self.steps, self.guidance, self.size)
+        return Settings(self.steps, self.guidance, self.size, self.frames)
 
     def describe(self) -> dict[str, Any]:
         """Everything about it, as JSON takes it."""
@@ -65,17 +70,21 @@ class Job:
             "steps": self.steps,
             "guidance": self.guidance,
             "size": self.size,
+            "frames": self.frames,
+            "control_image": self.control_image,
             "policy": policy,
         }
 
 
 def key_of(job: Job, model: Model) -> str:
     """The name of the job's files, without suffix."""
+    control = None if job.control_image is None else digest(Path(job.control_image))
     decides = {
         **job.describe(),
+        "control_image": control,
         "model": model.fingerprint,
-        "scheduler": model.scheduler,
-        "dtype": model.dtype,
+        "scheduler": model.options.scheduler,
+        "dtype": model.options.dtype,
         "versions": {package: versions()[package] for package in _DECISIVE},
     }
     text = json.dumps(decides, sort_keys=True, allow_nan=False)
@@ -90,7 +99,8 @@ def calls_of(jobs: Mapping[str, Job], size: int, made: Collection[str]) -> list[
     """
     alike: dict[Any, list[str]] = {}
     for key, job in jobs.items():
-        alike.setdefault((job.settings, job.policy, job.negative_prompt is None), []).append(key)
+        has = (job.negative_prompt is None, job.control_image is None)
+        alike.setdefault((job.settings, job.policy, has), []).append(key)
     calls = [
         {key: jobs[key] for key in keys[start : start + size] if key not in made}
         for keys in alike.values()

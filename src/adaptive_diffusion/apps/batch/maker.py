@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from adaptive_diffusion.apps.batch.jobs import Job
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
 from adaptive_diffusion.apps.environment import describe_device, versions
+from adaptive_diffusion.apps.inputs import open_picture
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.provenance import how_made, mask_text
 from adaptive_diffusion.apps.record import to_json
@@ -107,7 +109,8 @@ class Maker:
     def _keep(self, key: str, job: Job, made: _Made) -> Outcome:
         if not np.isfinite(made.medium.frames).all():
             return self.fail(key, job, "the model gave values that are no numbers (NaN)")
-        entries = how_made(made.sample, made.mask, job.policy, made.sampler, self._model.name)
+        source = {"model": self._model.name, **self._model.options.describe()}
+        entries = how_made(made.sample, made.medium, made.mask, job.policy, made.sampler, source)
         details = {
             "nfe": sum(made.mask),
             "mask": mask_text(made.mask),
@@ -127,7 +130,7 @@ class Maker:
             "pipeline": type(self._pipe).__name__,
             "scheduler": type(self._pipe.scheduler).__name__,
             "device": describe_device(self._pipe.device),
-            "dtype": self._model.dtype,
+            "dtype": self._model.options.dtype,
             "versions": versions(),
         }
         return to_json({"key": key, **job.describe(), **made_by, **details})
@@ -148,6 +151,9 @@ class _Made:
 def _sample(sampler: Sampler, job: Job) -> Sample:
     prompts = [] if job.prompt is None else [job.prompt]
     [sample] = sampler.plan(prompts, 1, job.seed)
-    if job.negative_prompt is None:
-        return sample
-    return replace(sample, arguments={"negative_prompt": job.negative_prompt})
+    own: dict[str, Any] = {}
+    if job.negative_prompt is not None:
+        own["negative_prompt"] = job.negative_prompt
+    if job.control_image is not None:
+        own[sampler.control_parameter] = open_picture(Path(job.control_image))
+    return replace(sample, arguments=own)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptive_diffusion.apps.loading import check_choices, commit_of, load_pipeline, locate
+from adaptive_diffusion.apps.loading import LoadOptions, commit_of, dtype_of, load_pipeline, locate
 
-__all__ = ["Model"]
+__all__ = ["Model", "digest"]
 
 _CHUNK = 1 << 20
 
@@ -21,36 +21,33 @@ class Model:
 
     Attributes:
         name: as the user gave it.
-        place: absolute folder, or hub id.
-        revision: the hub's commit; None for a folder.
-        fingerprint: a hash of the files of a folder, or hub id and commit.
-        scheduler: a name of `SCHEDULERS`, or None for the model's own.
-        device: a torch device, or None for a GPU where there is one.
-        dtype: a name of `DTYPES`.
+        place: absolute folder or file, or hub id.
+        fingerprint: a hash of the files on this machine, or hub id and commit; with all that is
+            added to the model.
+        options: how it is loaded, at that revision.
     """
 
     name: str
     place: str
-    revision: str | None
     fingerprint: str
-    scheduler: str | None
-    device: str | None
-    dtype: str
+    options: LoadOptions
 
     @classmethod
-    def choose(cls, name: str, scheduler: str | None, device: str | None, dtype: str) -> Model:
+    def choose(cls, name: str, options: LoadOptions) -> Model:
         """Finds the model and reads all of its files once, so as to know it again.
 
         Raises:
             ValueError: if there is no such model, scheduler or number type.
         """
-        check_choices(scheduler, dtype)
+        options = replace(options, dtype=dtype_of(name, options))
+        added = _added(options)
         place = locate(name)
         if isinstance(place, Path):
             place = place.resolve()
-            return cls(name, str(place), None, _fingerprint(place), scheduler, device, dtype)
-        commit = commit_of(place)
-        return cls(name, place, commit, f"{place}@{commit}", scheduler, device, dtype)
+            return cls(name, str(place), _fingerprint(place) + added, options)
+        commit = commit_of(place, options.revision)
+        options = replace(options, revision=commit)
+        return cls(name, place, f"{place}@{commit}{added}", options)
 
     def load(self) -> Any:
         """The pipeline.
@@ -58,11 +55,29 @@ class Model:
         Raises:
             ValueError: as `load_pipeline` does.
         """
-        return load_pipeline(self.place, self.scheduler, self.device, self.dtype, self.revision)
+        return load_pipeline(self.place, self.options)
+
+
+def _added(options: LoadOptions) -> str:
+    """What is added to the weights, by its content; empty if nothing is."""
+    parts = [f"variant {options.variant}"] if options.variant else []
+    for lora in options.loras:
+        file = Path(lora.place).expanduser()
+        content = digest(file) if file.is_file() else lora.place
+        parts.append(f"lora {content} {lora.scale:g}")
+    if options.controlnet is not None:
+        folder = Path(options.controlnet).expanduser()
+        files = [file for file in sorted(folder.glob("*")) if file.is_file()]
+        digests = " ".join(map(digest, files))
+        at_hub = "" if files else f"@{commit_of(options.controlnet, file='config.json')}"
+        parts.append(f"controlnet {digests or options.controlnet}{at_hub}")
+    return "".join(f" + {part}" for part in parts)
 
 
 def _fingerprint(folder: Path) -> str:
-    """A hash of names and contents of all files that make up the pipeline."""
+    """A hash of names and contents of all files that make up the pipeline, or of its single one."""
+    if folder.is_file():
+        return digest(folder)
     index = folder / "model_index.json"
     try:
         parts = [name for name in json.loads(index.read_bytes()) if not name.startswith("_")]
@@ -71,11 +86,12 @@ def _fingerprint(folder: Path) -> str:
     inside = [file for part in parts for file in (folder / part).rglob("*") if file.is_file()]
     total = hashlib.sha256()
     for file in sorted([index, *inside]):
-        total.update(f"{file.relative_to(folder).as_posix()}\n{_digest(file)}\n".encode())
+        total.update(f"{file.relative_to(folder).as_posix()}\n{digest(file)}\n".encode())
     return total.hexdigest()
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """A hash of the file's content."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while chunk := content.read(_CHUNK):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.apps.batch.jobs import Job
+from adaptive_diffusion.apps.inputs import open_picture
 from adaptive_diffusion.policies import Policy
 
 __all__ = ["Defaults", "Line", "read_lines"]
@@ -17,7 +18,7 @@ __all__ = ["Defaults", "Line", "read_lines"]
 _MAX_SEED = 2**63 - 1  # what torch.Generator takes
 _ALL_KEYS = (
     *("prompt", "negative_prompt", "seed", "steps", "guidance", "width", "height"),
-    *("tolerance", "id"),
+    *("tolerance", "control_image", "id"),
 )
 
 
@@ -34,6 +35,9 @@ class Defaults:
     guidance: float | None
     size: tuple[int, int] | None
     policy: Callable[[float | None], Policy | None]
+    frames: int | None = None
+    negative_prompt: str | None = None
+    control_image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,16 @@ def _line(number: int, given: dict[str, Any], defaults: Defaults) -> Line:
     if not isinstance(name, str | int | None) or isinstance(name, bool):
         raise ValueError(f"id must be a text or a whole number, not {name!r}")
     guidance = _number(given, "guidance")
+    not_to_draw = _text(given, "negative_prompt")
     job = Job(
         prompt=_text(given, "prompt"),
-        negative_prompt=_text(given, "negative_prompt"),
+        negative_prompt=defaults.negative_prompt if not_to_draw is None else not_to_draw,
         seed=_whole(given, "seed", range(_MAX_SEED + 1), defaults.seed),
         steps=_whole(given, "steps", range(1, _MAX_SEED), defaults.steps),
         guidance=defaults.guidance if guidance is None else guidance,
         size=_size(given, defaults.size),
+        frames=defaults.frames,
+        control_image=_picture(given) or defaults.control_image,
         policy=defaults.policy(_number(given, "tolerance")),
     )
     return Line(number, _text(given, "id") if isinstance(name, str) else name, job)
@@ -119,6 +126,14 @@ def _text(given: dict[str, Any], key: str) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"{key} has half of a surrogate pair, which is no character")
     return value
+
+
+def _picture(given: dict[str, Any]) -> str | None:
+    """The name of a file that can be opened as a picture."""
+    name = _text(given, "control_image")
+    if name is not None:
+        open_picture(Path(name))
+    return name
 
 
 def _number(given: dict[str, Any], key: str) -> float | None:

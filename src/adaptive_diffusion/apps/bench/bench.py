@@ -13,11 +13,13 @@ from rich.console import Console
 from adaptive_diffusion.apps.bench.outputs import commit, write_outputs
 from adaptive_diffusion.apps.bench.progress import BenchProgress
 from adaptive_diffusion.apps.bench.prompts import prompts_for
+from adaptive_diffusion.apps.bench.rows import check_patterns
 from adaptive_diffusion.apps.bench.run import Bench, expand
 from adaptive_diffusion.apps.bench.store import FeatureStore, Store
 from adaptive_diffusion.apps.bench.suite import Suite, load_suite
 from adaptive_diffusion.apps.bench.summary import CellSummary
 from adaptive_diffusion.apps.inputs import writable_folder
+from adaptive_diffusion.apps.loading import locate
 
 __all__ = ["Choice", "bench", "choose"]
 
@@ -50,6 +52,9 @@ def bench(
     Interrupted, it writes the outputs of what has been measured.
     """
     suite = choose(load_suite(name), choice)
+    for model in suite.models:
+        locate(model.name)  # raises on one that can't be loaded
+    check_patterns(suite.rows, suite.steps)
     texts = prompts_for(suite, prompts)
     settings = {
         "suite": suite.text,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive_diffusion.apps.bench.suite import OWN_SCHEDULER, Suite
-from adaptive_diffusion.apps.loading import make_scheduler
+from adaptive_diffusion.apps.schedulers import make_scheduler
 from adaptive_diffusion.miniatures import GUIDANCE
 
 __all__ = ["Cell", "cells_of"]

@@ -11,19 +11,29 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from adaptive_diffusion.apps.loading import SCHEDULERS, make_scheduler
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, make_scheduler
 from adaptive_diffusion.policies import ErrorControlled, FixedSchedule, Policy, ThirdOrder
 
 if TYPE_CHECKING:
     from adaptive_diffusion.apps.bench.rivals import Rival
 
-__all__ = ["FULL", "OURS", "OUR_DEFAULT", "PAPER", "Row", "all_rows", "select"]
+__all__ = [
+    "FULL",
+    "OURS",
+    "OUR_DEFAULT",
+    "PAPER",
+    "Row",
+    "all_rows",
+    "check_patterns",
+    "select",
+]
 
 OURS = "ours"
 PAPER = "paper's rule"
 
 _FEWER = (1.5, 2, 2.5, 3, 4, 5)
 _EVERY = (2, 3, 4)
+_EVERY_FAMILIES = {"every k-th: reuse": False, "every k-th: forecast": True}  # draws a line
 _TOLERANCES = (0.0003, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5)
 _THRESHOLDS = {4: (0.003, 0.01, 0.03, 0.1, 0.3), 2: (0.03, 0.1, 0.3), 6: (0.03, 0.1, 0.3)}
 _OTHER_SOLVERS = {"DPM-Solver++": ("dpm++", "flow-dpm++"), "UniPC": ("unipc", "flow-unipc")}
@@ -66,9 +76,9 @@ def all_rows(pipe: Any, steps: int) -> tuple[list[Row], list[str]]:
 
     Also says which rivals do not fit it, and why.
     """
-    from adaptive_diffusion.apps.bench.rivals import rivals_for
+    from adaptive_diffusion.apps.bench.rivals import RIVALS
 
-    rivals = [(rival, rival.reason_against(pipe)) for rival in rivals_for(pipe)]
+    rivals = [(rival, rival.reason_against(pipe)) for rival in RIVALS]
     rows = [
         FULL,
         *_fewer_steps(steps),
@@ -100,6 +110,27 @@ def select(rows: Iterable[Row], patterns: Sequence[str]) -> list[Row]:
     ]
 
 
+def check_patterns(patterns: Sequence[str], all_steps: Sequence[int]) -> None:
+    """Raises `ValueError` on a pattern that no row has, whatever the model."""
+    from adaptive_diffusion.apps.bench.rivals import RIVALS
+
+    families = [OURS, PAPER, "fewer steps", *_OTHER_SOLVERS, *_EVERY_FAMILIES]
+    families += dict.fromkeys(rival.family for rival in RIVALS)
+    rows = [FULL, *_every_kth(), *_papers_rule(), *map(_ours, _TOLERANCES)]
+    for steps in all_steps:
+        rows += _fewer_steps(steps)
+        for family, (scheduler, _) in _OTHER_SOLVERS.items():
+            rows += [_solver_row(family, scheduler, fewer) for fewer in _counts(steps)]
+    names = [row.name for row in rows] + [rival.name for rival in RIVALS]
+    for pattern in patterns:
+        if pattern not in families and not any(fnmatchcase(name, pattern) for name in names):
+            known = ", ".join(families)
+            raise ValueError(
+                f"no rows {pattern!r}: give families ({known}), or names as table.md has them, "
+                "such as 'ours 0.02' or 'UniPC*'"
+            )
+
+
 def _counts(steps: int) -> list[int]:
     return sorted({max(1, round(steps / ratio)) for ratio in _FEWER} - {steps}, reverse=True)
 
@@ -115,7 +146,11 @@ def _other_solvers(pipe: Any, steps: int) -> Iterator[Row]:
         for name in names:
             if _is_another(pipe, name):
                 for fewer in _counts(steps):
-                    yield Row(f"{family} {fewer}", family, steps=fewer, scheduler=name)
+                    yield _solver_row(family, name, fewer)
+
+
+def _solver_row(family: str, scheduler: str, steps: int) -> Row:
+    return Row(f"{family} {steps}", family, steps=steps, scheduler=scheduler)
 
 
 def _is_another(pipe: Any, name: str) -> bool:
@@ -129,7 +164,7 @@ def _is_another(pipe: Any, name: str) -> bool:
 
 
 def _every_kth() -> Iterator[Row]:
-    for family, forecasts in (("every k-th: reuse", False), ("every k-th: forecast", True)):
+    for family, forecasts in _EVERY_FAMILIES.items():
         for every in _EVERY:
             yield Row(f"{family} k={every}", family, policy=_mask(every, forecasts))
 

@@ -28,7 +28,7 @@ from adaptive_diffusion.apps.bench.rows import FULL, Row, all_rows, select
 from adaptive_diffusion.apps.bench.store import FeatureStore, Key, Store
 from adaptive_diffusion.apps.bench.suite import ALL_MINIATURES, Model, Suite
 from adaptive_diffusion.apps.bench.ways import Made, Maker, using_scheduler
-from adaptive_diffusion.apps.loading import load_pipeline
+from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
 from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS, pipeline_miniatures
@@ -66,7 +66,8 @@ class Bench:
         models = expand(self.suite.models)
         for index, model in enumerate(models):
             progress.show(f"loading {model.name}")
-            pipe = load_pipeline(model.name, None, self.device, model.dtype, model.revision)
+            options = LoadOptions(device=self.device, dtype=model.dtype, revision=model.revision)
+            pipe = load_pipeline(model.name, options)
             if getattr(pipe, "safety_checker", None) is not None:
                 pipe.safety_checker = None  # it would blacken some of the pictures to be compared
             if pipe.device not in self.devices:
@@ -180,10 +181,11 @@ class _Study:
         """Also shows the maker how long the loop is; a cell that can't even do that is given up."""
         progress.show(f"{self.cell.name}: warming up")
         try:
-            self._maker.make(FULL, self.samples[0], decode=False)
+            made = self._maker.make(FULL, self.samples[0], decode=False)
         except Exception as error:
             self.bench.store.add(self._key(FULL, self.samples[0]), error=_first_line(error))
             return False
+        progress.estimate(made.seconds / made.nfe)
         return True
 
     def _compare(self, sample: Sample, progress: BenchProgress, label: str) -> None:

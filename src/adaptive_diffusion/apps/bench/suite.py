@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adaptive_diffusion.apps.loading import DTYPES, SCHEDULERS
+from adaptive_diffusion.apps.loading import DTYPES
+from adaptive_diffusion.apps.schedulers import SCHEDULERS
 
 if sys.version_info >= (3, 11):
     import tomllib

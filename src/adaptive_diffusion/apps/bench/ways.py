@@ -12,9 +12,9 @@ import torch
 
 from adaptive_diffusion.apps.bench.rows import FULL, Row
 from adaptive_diffusion.apps.bench.suite import OWN_SCHEDULER
-from adaptive_diffusion.apps.loading import make_scheduler
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
+from adaptive_diffusion.apps.schedulers import make_scheduler
 
 __all__ = ["Made", "Maker", "using_scheduler"]
 

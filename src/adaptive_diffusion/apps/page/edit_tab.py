@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from adaptive_diffusion.apps.page.inpainting import KeepOutside, takes_masks
+from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Newest
 from adaptive_diffusion.apps.page.running import cancels, runs

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adaptive_diffusion.apps.loading import load_pipeline, make_scheduler, pipeline_class, takes
+from adaptive_diffusion.apps.loading import load_pipeline, pipeline_class
+from adaptive_diffusion.apps.schedulers import make_scheduler, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
 
 __all__ = ["Models"]

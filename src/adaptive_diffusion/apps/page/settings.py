@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.loading import SCHEDULERS, takes
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, takes
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 from adaptive_diffusion.policies import ErrorControlled
 from adaptive_diffusion.policies.error_controlled import QUALITIES

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from adaptive_diffusion.apps.encoding import enlarged
-from adaptive_diffusion.apps.loading import pipeline_class, takes
+from adaptive_diffusion.apps.loading import pipeline_class
 from adaptive_diffusion.apps.media import Clip
 from adaptive_diffusion.apps.page.drawing import SMALLEST, fidelity, status, temporary_file
 from adaptive_diffusion.apps.page.models import Models
@@ -19,6 +19,7 @@ from adaptive_diffusion.apps.page.race import Run, View, race
 from adaptive_diffusion.apps.page.running import cancels, runs
 from adaptive_diffusion.apps.page.settings import Controls, guidance_of
 from adaptive_diffusion.apps.page.sides import SHOWN
+from adaptive_diffusion.apps.schedulers import takes
 from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS
 
 __all__ = ["video_tab"]

@@ -14,7 +14,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi_swagger import patch_fastapi
 from PIL import Image
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -22,9 +23,17 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from adaptive_diffusion import __version__
 from adaptive_diffusion.apps.server import images, uploads
-from adaptive_diffusion.apps.server.engine import Engine, Job
+from adaptive_diffusion.apps.server.answers import (
+    Health,
+    ModelEntry,
+    ModelList,
+    Root,
+    errors,
+    pictures_or_events,
+    set_description,
+)
+from adaptive_diffusion.apps.server.engine import Engine
 from adaptive_diffusion.apps.server.errors import (
     ApiError,
     InvalidRequestError,
@@ -38,8 +47,10 @@ from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.metrics import Metrics
 from adaptive_diffusion.apps.server.models import Drawn, Model, Picture
 from adaptive_diffusion.apps.server.requests import Edit, Generation
+from adaptive_diffusion.apps.server.retries import Retries, Work, request_key
 from adaptive_diffusion.apps.sharing import editing_size
 from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.version import __version__
 
 __all__ = ["create_app"]
 
@@ -47,6 +58,8 @@ _logger = logging.getLogger(__name__)
 
 _Event = dict[str, Any]
 
+_NAME = "Adaptive Diffusion"
+_SUMMARY = "OpenAI's images interface for diffusion models, in a fraction of the denoiser calls."
 _GONE = 499  # the client has closed the connection: nobody reads this
 
 
@@ -74,8 +87,17 @@ def create_app(
         yield
         await run_in_threadpool(studio.engine.close)
 
-    app = FastAPI(title="Adaptive Diffusion", version=__version__, lifespan=lifespan)
+    app = FastAPI(
+        title=_NAME,
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # theirs fetch their scripts from elsewhere
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    patch_fastapi(app, redirect_from_root_to_docs=False)
     _add_routes(app, studio)
+    set_description(app, _SUMMARY, has_key=api_key is not None)
     _add_error_handlers(app)
     app.add_middleware(BodyLimit, limits=limits)
     if api_key is not None:
@@ -96,6 +118,7 @@ class _Studio:
         self.limits = limits
         self.tolerance = tolerance
         self.metrics = metrics
+        self.retries = Retries(limits.retry_seconds)
         self.started = int(time.time())
 
     def model(self, name: str | None) -> Model:
@@ -119,47 +142,54 @@ class _Studio:
                 request.choose_tolerance(self.tolerance),
                 request.guidance,
                 previews=request.partial_images,
+                negative_prompt=request.negative_prompt,
                 **{"size": request.width_height} | edit,
             )
             for index in range(request.n)
         ]
-        model.check(pictures[0])
+        model.check(pictures[0], self.limits)
         return model, pictures
 
 
 def _add_routes(app: FastAPI, studio: _Studio) -> None:
-    @app.post("/v1/images/generations")
+    @app.post("/v1/images/generations", responses=pictures_or_events())
     async def generations(body: Generation, request: Request) -> Response:
         """Makes pictures from a prompt."""
         model, pictures = studio.pictures(body)
-        return await _serve(studio, request, body, model, pictures, "image_generation")
+        return await _serve(studio, request, body, {}, model, pictures, "image_generation")
 
-    @app.post("/v1/images/edits", openapi_extra=_edit_body())
+    @app.post("/v1/images/edits", openapi_extra=_edit_body(), responses=pictures_or_events())
     async def edits(request: Request) -> Response:
         """Changes a picture as the prompt says: all of it, or where the mask is transparent."""
         body, files = await _read_form(request)
         edit = await run_in_threadpool(_edit, studio, body, files)
         model, pictures = studio.pictures(body, **edit)
-        return await _serve(studio, request, body, model, pictures, "image_edit")
+        return await _serve(studio, request, body, files, model, pictures, "image_edit")
 
-    @app.get("/v1/models")
+    @app.get("/", response_model=Root)
+    async def root() -> dict[str, Any]:
+        """What this server is, and where to read on."""
+        places = {"docs": "/docs", "openapi": "/openapi.json", "api": "/v1"}
+        return {"name": _NAME, "version": __version__, "models": [*studio.models], **places}
+
+    @app.get("/v1/models", response_model=ModelList, responses=errors(401))
     async def list_models() -> dict[str, Any]:
         """The models of this server."""
         described = [_describe(name, studio.started) for name in studio.models]
         return {"object": "list", "data": described}
 
-    @app.get("/v1/models/{name:path}")
+    @app.get("/v1/models/{name:path}", response_model=ModelEntry, responses=errors(401, 404))
     async def get_model(name: str) -> dict[str, Any]:
         """One of the models."""
         return _describe(studio.model(name).name, studio.started)
 
-    @app.get("/health")
+    @app.get("/health", response_model=Health)
     async def health() -> dict[str, Any]:
         """Whether the server serves, and how much it has to do."""
         engine = studio.engine
         return {"status": "ok", "queued": engine.queued, "running": engine.running}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse, responses=errors(401))
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(studio.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -173,6 +203,7 @@ async def _serve(
     studio: _Studio,
     request: Request,
     body: Generation,
+    files: dict[str, bytes],
     model: Model,
     pictures: list[Picture],
     kind: str,
@@ -180,33 +211,37 @@ async def _serve(
     if body.stream:
         events = _Events(studio, body, model, pictures, kind)
         return StreamingResponse(events.follow(), media_type="text/event-stream")
-    jobs = studio.engine.submit(model, pictures)
-    drawn = await _wait(jobs, request, studio.limits)
+    key = request_key(request, body, files)
+    work = studio.retries.take(key) or Work(pictures, studio.engine.submit(model, pictures))
+    drawn = await _wait(work, request, studio.limits)
     if drawn is None:
+        studio.retries.keep(key, work)
         return Response(status_code=_GONE)
-    encoded = [await run_in_threadpool(images.encode, each.image, body) for each in drawn]
-    return JSONResponse(images.response(body, pictures, drawn, encoded))
+    encoded = [
+        await run_in_threadpool(images.encode, each.image, body, each.entries) for each in drawn
+    ]
+    answer = images.response(body, work.pictures, drawn, encoded)
+    return JSONResponse(answer, headers=images.calls(drawn))
 
 
-async def _wait(jobs: list[Job], request: Request, limits: Limits) -> list[Drawn] | None:
-    """All pictures; None if the client goes before. Whatever happens, no job is left to run on."""
-    pictures = asyncio.gather(*(asyncio.wrap_future(job.result) for job in jobs))
+async def _wait(work: Work, request: Request, limits: Limits) -> list[Drawn] | None:
+    """All pictures; None if the client goes before. In any other case no job is left to run on."""
+    pictures = asyncio.gather(*(asyncio.wrap_future(job.result) for job in work.jobs))
+    pictures.add_done_callback(lambda done: done.cancelled() or done.exception())  # is seen
     gone = asyncio.create_task(_disconnected(request))
     either: set[asyncio.Future[Any]] = {pictures, gone}
     try:
         await asyncio.wait(either, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED)
         if pictures.done():
             return pictures.result()
-        if gone.done():
-            return None
-        raise TimeLimitError("the time limit has passed: ask for fewer steps or pictures")
+        if not gone.done():
+            raise TimeLimitError("the time limit has passed: ask for fewer steps or pictures")
     except (asyncio.CancelledError, Exception) as error:
+        work.cancel()
         raise _explain(error) from error
     finally:
         gone.cancel()
-        pictures.cancel()
-        for job in jobs:
-            job.cancel()
+    return None
 
 
 async def _disconnected(request: Request) -> None:

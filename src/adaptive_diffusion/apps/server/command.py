@@ -6,10 +6,11 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import uvicorn
 
-from adaptive_diffusion.apps.loading import check_choices, load_pipeline, locate
+from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, locate
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
@@ -70,29 +71,20 @@ def check_address(host: str, api_key: str | None) -> None:
         )
 
 
-def check_models(names: Sequence[str], scheduler: str | None, dtype: str) -> None:
+def check_models(names: Sequence[str]) -> None:
     """Raises `ValueError` on what can be seen to be wrong before a model is loaded."""
     if len(set(names)) < len(names):
         raise ValueError("a --model is given twice: each has one name")
-    check_choices(scheduler, dtype)
     for name in names:
         locate(name)
 
 
-def load_models(
-    names: Sequence[str], scheduler: str | None, device: str | None, dtype: str
-) -> list[Model]:
+def load_models(names: Sequence[str], options: LoadOptions) -> list[Model]:
     """The models of these names, from safetensors alone.
 
     Raises:
         ValueError: on a name that is given twice, or none of a model.
     """
-    check_models(names, scheduler, dtype)
-    return [
-        Model(
-            name,
-            load_pipeline(name, scheduler, device, dtype, safetensors_only=True),
-            GUIDANCE.get(name),
-        )
-        for name in names
-    ]
+    check_models(names)
+    options = replace(options, safetensors_only=True)
+    return [Model(name, load_pipeline(name, options), GUIDANCE.get(name)) for name in names]

@@ -21,18 +21,18 @@ from adaptive_diffusion.apps.server.metrics import Metrics
 
 __all__ = ["ApiKey", "BodyLimit", "Counting"]
 
-_OPEN = ("/health",)
+_OPEN = ("/health", "/", "/docs", "/openapi.json")
 
 
 class ApiKey:
-    """Lets nobody in without the key, but to `/health`."""
+    """Lets nobody in without the key, but to `/health` and what says how to ask."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
         self._expected = f"Bearer {key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPEN or self._has_key(scope):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._has_key(scope):
             await self._app(scope, receive, send)
             return
         error = UnauthorizedError("give the server's API key as a bearer token")
@@ -112,6 +112,10 @@ class Counting:
             path = getattr(route, "path", "other")
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.request_seconds.labels(path).observe(time.perf_counter() - began)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith("/swagger/")
 
 
 def _answer(error: ApiError) -> JSONResponse:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 from PIL import Image
 
+from adaptive_diffusion.apps.encoding import png_text
 from adaptive_diffusion.apps.server.models import Drawn, Picture
 from adaptive_diffusion.apps.server.requests import Generation
 
-__all__ = ["completed", "described", "encode", "event", "partial", "response"]
+__all__ = ["calls", "completed", "described", "encode", "event", "partial", "response"]
 
 
-def encode(image: Image.Image, request: Generation) -> str:
-    """The picture's file in base64."""
+def encode(
+    image: Image.Image, request: Generation, entries: Mapping[str, str] | None = None
+) -> str:
+    """The picture's file in base64; a PNG has the entries inside."""
     buffer = BytesIO()
-    settings = {"quality": request.output_compression} if request.output_format != "png" else {}
+    settings: dict[str, Any] = {"quality": request.output_compression}
+    if request.output_format == "png":
+        settings = {"pnginfo": png_text(entries or {})}
     image.save(buffer, request.output_format.upper(), **settings)
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -37,7 +43,7 @@ def described(picture: Picture, drawn: Drawn) -> dict[str, Any]:
 
 
 def response(
-    request: Generation, pictures: list[Picture], drawn: list[Drawn], encoded: list[str]
+    request: Generation, pictures: Sequence[Picture], drawn: list[Drawn], encoded: list[str]
 ) -> dict[str, Any]:
     """The answer to a request that is not streamed."""
     return {
@@ -50,6 +56,13 @@ def response(
         "size": _size(drawn[0].image),
         "background": "opaque",
     }
+
+
+def calls(drawn: list[Drawn]) -> dict[str, str]:
+    """The headers that say how many denoiser calls were made and saved."""
+    made = sum(each.report.nfe[0] for each in drawn)
+    steps = sum(each.report.steps for each in drawn)
+    return {"X-Denoiser-Calls": str(made), "X-Denoiser-Calls-Saved": str(steps - made)}
 
 
 def partial(
@@ -69,7 +82,7 @@ def completed(
     """The event of a picture that is done."""
     return {
         "type": f"{kind}.completed",
-        **_of_picture(index, request, drawn.image),
+        **_of_picture(index, request, drawn.image, drawn.entries),
         **described(picture, drawn),
     }
 
@@ -79,11 +92,16 @@ def event(content: dict[str, Any]) -> str:
     return f"event: {content['type']}\ndata: {json.dumps(content)}\n\n"
 
 
-def _of_picture(index: int, request: Generation, image: Image.Image) -> dict[str, Any]:
+def _of_picture(
+    index: int,
+    request: Generation,
+    image: Image.Image,
+    entries: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     return {
         "index": index,
         "created_at": int(time.time()),
-        "b64_json": encode(image, request),
+        "b64_json": encode(image, request, entries),
         "output_format": request.output_format,
         "size": _size(image),
         "background": "opaque",

@@ -17,8 +17,11 @@ class Limits:
         images: pictures of one request.
         steps: of one picture.
         size: pixels of a picture's longer side.
+        work: most pixels times steps of a picture, in pictures of the model's own size with the
+            most steps.
         prompt: characters.
         seconds: from a request's arrival to its answer.
+        retry_seconds: how long the work of a client that has gone is kept, in case it asks again.
         rows: of one denoiser call for several requests.
         body_bytes: of a request, with its uploaded pictures.
         body_seconds: for a request's body to arrive.
@@ -33,8 +36,10 @@ class Limits:
     images: int = 10
     steps: int = 150
     size: int = 1024
+    work: float = 4.0
     prompt: int = 4000
     seconds: float = 300.0
+    retry_seconds: float = 5.0
     rows: int = 32
     body_bytes: int = 20_000_000
     body_seconds: float = 30.0

@@ -54,6 +54,9 @@ class Generation(BaseModel):
     guidance: float | None = Field(
         None, ge=0, le=1000, description="Ours: guidance scale; the model's own by default."
     )
+    negative_prompt: str | None = Field(
+        None, description="Ours: what not to draw.", max_length=100_000
+    )
 
     user: str | None = Field(None, description="Ignored.")
     background: Literal["auto", "opaque"] = Field("auto", description="Ignored.")
@@ -95,9 +98,10 @@ class Generation(BaseModel):
             ("steps", self.steps, limits.steps),
             ("size", max(width_height), limits.size),
             ("prompt", len(self.prompt), limits.prompt),
+            ("negative_prompt", len(self.negative_prompt or ""), limits.prompt),
         ):
             if value > limit:
-                counted = "characters" if param == "prompt" else "here"
+                counted = "characters" if param.endswith("prompt") else "here"
                 raise InvalidRequestError(
                     f"{param} may be at most {limit} {counted}, not {value}", param
                 )

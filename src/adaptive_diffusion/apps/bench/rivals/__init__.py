@@ -6,8 +6,6 @@ written from its paper.
 
 from __future__ import annotations
 
-from typing import Any
-
 from adaptive_diffusion.apps.bench.rivals.base import Rival, Work
 from adaptive_diffusion.apps.bench.rivals.db_cache import DBCache
 from adaptive_diffusion.apps.bench.rivals.deep_cache import DeepCache
@@ -18,29 +16,28 @@ from adaptive_diffusion.apps.bench.rivals.pyramid_attention import PyramidAttent
 from adaptive_diffusion.apps.bench.rivals.sada import Sada
 from adaptive_diffusion.apps.bench.rivals.taylor_seer import TaylorSeer
 
-__all__ = ["Rival", "Work", "rivals_for"]
+__all__ = ["RIVALS", "Rival", "Work"]
 
 # threshold, longest run
 _DB_CACHE: tuple[tuple[float, int | None], ...] = ((0.05, 3), (0.2, 3), (0.2, 5), (0.4, None))
 
 
-def rivals_for(pipe: Any) -> list[Rival]:
-    """Every method with a few settings each, whether it fits the pipeline or not."""
-    return [
-        *(FirstBlockCache(threshold) for threshold in (0.05, 0.1, 0.2, 0.4)),
-        *(TaylorSeer(interval, order=1) for interval in (2, 3, 5)),
-        *(TaylorSeer(interval, order=1, lite=True) for interval in (2, 3, 5)),
-        *(
-            MagCache(threshold, longest)
-            for threshold, longest in ((0.06, 3), (0.24, 5), (0.5, 6), (1.0, 8))
-        ),
-        *(PyramidAttention(interval) for interval in (2, 4)),
-        *(FasterCache(attention, guidance) for attention, guidance in ((2, 5), (4, 8))),
-        *(DeepCache(interval) for interval in (2, 3, 5)),
-        *(DBCache(threshold, longest) for threshold, longest in _DB_CACHE),
-        *(DBCache(threshold, longest, taylor=True) for threshold, longest in _DB_CACHE),
-        Sada(interval=4, terms=4, start=0.2, multistep=0.48),  # the authors' setting
-        Sada(interval=2, terms=2, start=0.2, multistep=0.48),
-        Sada(interval=4, terms=2, start=0.12, multistep=0.3),
-        Sada(interval=6, terms=2, start=0.12, multistep=0.3),
-    ]
+RIVALS: tuple[Rival, ...] = (
+    *(FirstBlockCache(threshold) for threshold in (0.05, 0.1, 0.2, 0.4)),
+    *(TaylorSeer(interval, order=1) for interval in (2, 3, 5)),
+    *(TaylorSeer(interval, order=1, lite=True) for interval in (2, 3, 5)),
+    *(
+        MagCache(threshold, longest)
+        for threshold, longest in ((0.06, 3), (0.24, 5), (0.5, 6), (1.0, 8))
+    ),
+    *(PyramidAttention(interval) for interval in (2, 4)),
+    *(FasterCache(attention, guidance) for attention, guidance in ((2, 5), (4, 8))),
+    *(DeepCache(interval) for interval in (2, 3, 5)),
+    *(DBCache(threshold, longest) for threshold, longest in _DB_CACHE),
+    *(DBCache(threshold, longest, taylor=True) for threshold, longest in _DB_CACHE),
+    Sada(interval=4, terms=4, start=0.2, multistep=0.48),  # the authors' setting
+    Sada(interval=2, terms=2, start=0.2, multistep=0.48),
+    Sada(interval=4, terms=2, start=0.12, multistep=0.3),
+    Sada(interval=6, terms=2, start=0.12, multistep=0.3),
+)
+"""Every method with a few settings each."""

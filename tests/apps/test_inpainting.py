@@ -8,7 +8,7 @@ from PIL import Image
 from tiny_pipelines import TINY_PIPELINES, run
 
 import adaptive_diffusion as ad
-from adaptive_diffusion.apps.page.inpainting import KeepOutside, takes_masks
+from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 
 SIZE = 32
 

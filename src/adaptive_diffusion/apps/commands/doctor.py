@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from adaptive_diffusion.apps.commands.options import LoadingOptions
 from adaptive_diffusion.apps.inputs import parse_size, read_prompts, writable_file
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 
@@ -23,6 +24,7 @@ def doctor(
             metavar="MODEL",
         ),
     ],
+    loading: LoadingOptions,
     prompt: Annotated[
         str | None, typer.Option(help=f'What to draw; "{_PROMPT}" by default.')
     ] = None,
@@ -37,15 +39,7 @@ def doctor(
         str | None,
         typer.Option(help="512 or 768x512 (width x height); the pipeline's own by default."),
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="As for `generate`; the model's own by default.")
-    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of every run.")] = 0,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda, cuda:1, mps; a GPU by default where there is one."),
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Also write what was found to this file.", metavar="FILE"),
@@ -65,7 +59,7 @@ def doctor(
     file = None if json_file is None else writable_file(json_file, "--json")
     asked = {"prompt": prompt, "guidance_scale": guidance, "width": width, "height": height}
     with Console(stderr=True).status("loading") as status:
-        pipe = load_pipeline(model, scheduler, device, dtype)
+        pipe = load_pipeline(model, loading.options())
         call = _call_of(pipe, model, asked)
         found = check(pipe, steps=steps, seed=seed, notify=status.update, **call)
     if file is not None:
@@ -80,7 +74,7 @@ def _call_of(pipe: Any, model: str, asked: dict[str, Any]) -> dict[str, Any]:
 
     Raises `ValueError` on one that was asked for and that the pipeline doesn't take.
     """
-    from adaptive_diffusion.apps.loading import takes
+    from adaptive_diffusion.apps.schedulers import takes
 
     call = type(pipe).__call__
     given = {name: value for name, value in asked.items() if value is not None}

@@ -1,0 +1,263 @@
+"""The options that several commands have, each declared once, and the values that they stand for.
+
+Typer needs the names of the options when the command line is built, so this module is imported for
+`--help` as well: torch and diffusers are imported inside the functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adaptive_diffusion.apps.inputs import (
+    PolicyName,
+    choose_tolerance,
+    make_policy,
+    open_picture,
+    parse_size,
+    read_prompts,
+)
+from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
+
+if TYPE_CHECKING:
+    from adaptive_diffusion.apps.loading import LoadOptions
+    from adaptive_diffusion.apps.sampling import Settings
+    from adaptive_diffusion.policies import Policy
+    from adaptive_diffusion.profile import Profile
+
+__all__ = [
+    "CallOptions",
+    "Device",
+    "LoadingOptions",
+    "ModelOptions",
+    "Out",
+    "PolicyOptions",
+    "PromptOptions",
+    "Quality",
+    "Tolerance",
+]
+
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Error that a run of skipped steps may cause (error-controlled); 0.02 by default."
+    ),
+]
+Quality = Annotated[
+    str | None,
+    typer.Option(help="A tolerance by name: faithful, balanced or fast.", metavar="NAME"),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps; a GPU by default if there is one."),
+]
+Out = Annotated[Path, typer.Option(help="Folder for the files.", metavar="FOLDER")]
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """What to make: prompts, and how many samples of each."""
+
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help="What to draw.", show_default=False)
+    ] = None
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="A text file with one prompt per line.", metavar="FILE"),
+    ] = None
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first sample; each further one adds 1.")
+    ] = 0
+    count: Annotated[
+        int, typer.Option(min=1, help="Samples per prompt, or in all for a model without prompts.")
+    ] = 1
+
+    def read(self) -> list[str]:
+        """All prompts; raises `ValueError` on an empty one, or a file without any."""
+        return read_prompts(self.prompts or [], self.prompts_file)
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How a model is loaded, and what is added to it."""
+
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="ddim, ddpm, euler, euler-ancestral, heun, dpm++, dpm++-sde, unipc, deis, pndm, "
+            "lms, kdpm2, lcm, flow-euler, flow-heun, flow-dpm++ or flow-unipc; the model's own by "
+            "default."
+        ),
+    ] = None
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the hub's repository.")
+    ] = None
+    variant: Annotated[
+        str | None, typer.Option(help="Variant of the model's files, such as fp16.")
+    ] = None
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A LoRA, such as style.safetensors:0.8 (extra lora). Repeatable.",
+            metavar="FILE[:SCALE]",
+            show_default=False,
+        ),
+    ] = None
+    device: Device = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, float16 or bfloat16; by default the weights' own type on a GPU, and "
+            "float32 on a processor."
+        ),
+    ] = None
+    compiles: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser with torch.compile.")
+    ] = False
+
+    def options(self) -> LoadOptions:
+        """What `load_pipeline` takes; raises `ValueError` on what can be seen to be wrong."""
+        from adaptive_diffusion.apps.loading import LoadOptions
+        from adaptive_diffusion.apps.weights import Lora
+
+        options = LoadOptions(
+            scheduler=self.scheduler,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            variant=self.variant,
+            loras=tuple(map(Lora.parse, self.lora or [])),
+            compiles=self.compiles,
+        )
+        options.check()
+        return options
+
+
+@dataclass(frozen=True)
+class ModelOptions(LoadingOptions):
+    """One model, and how it is loaded."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A folder, a .safetensors file, a hub id, or a miniature: emoji, emoji-dit, digits"
+        ),
+    ] = "emoji"
+    controlnet: Annotated[
+        str | None,
+        typer.Option(help="A ControlNet, which takes a --control-image.", metavar="FOLDER_OR_ID"),
+    ] = None
+    offload: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep on the GPU only what is in use: model (whole parts) or sequential (layers)."
+        ),
+    ] = None
+
+    def options(self) -> LoadOptions:
+        options = replace(super().options(), controlnet=self.controlnet, offload=self.offload)
+        options.check()
+        return options
+
+    def load(self) -> Any:
+        """The pipeline; raises `ValueError` as `load_pipeline` does."""
+        from adaptive_diffusion.apps.loading import load_pipeline
+
+        return load_pipeline(self.model, self.options())
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What every call of the pipeline gets."""
+
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the full run.")] = 50
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Guidance scale; the miniature's or the pipeline's own by default."
+        ),
+    ] = None
+    size: Annotated[
+        str | None,
+        typer.Option(help="512 or 768x512 (width x height); the pipeline's own by default."),
+    ] = None
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip; the pipeline's own by default.")
+    ] = None
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What not to draw.", show_default=False)
+    ] = None
+    control_image: Annotated[
+        Path | None,
+        typer.Option(help="What the ControlNet goes by: edges, depth, ...", metavar="FILE"),
+    ] = None
+
+    def describe(self) -> dict[str, str]:
+        """What can't be told from the settings."""
+        return {} if self.control_image is None else {"control_image": str(self.control_image)}
+
+    def settings(self, model: str) -> Settings:
+        """What all samples of a model have in common.
+
+        Raises `ValueError` on a size or a control image that can't be read.
+        """
+        from adaptive_diffusion.apps.sampling import Settings
+
+        guidance = GUIDANCE.get(model) if self.guidance is None else self.guidance
+        size = parse_size(self.size)
+        return Settings(
+            self.steps,
+            guidance,
+            size,
+            self.frames,
+            ARGUMENTS.get(model, {}),
+            negative_prompt=self.negative_prompt,
+            control_image=None if self.control_image is None else open_picture(self.control_image),
+        )
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """Which denoiser calls are skipped."""
+
+    policy: Annotated[
+        PolicyName, typer.Option(help="Decides which denoiser calls are skipped.")
+    ] = PolicyName.ERROR_CONTROLLED
+    tolerance: Tolerance = None
+    quality: Quality = None
+    profile_file: Annotated[
+        Path | None,
+        typer.Option("--profile", help="A tolerance that `calibrate` found.", metavar="FILE"),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="The paper's threshold (third-order); 0.01 by default."),
+    ] = None
+    max_skip: Annotated[
+        int | None,
+        typer.Option(help="Longest run of skipped steps; 6 by default (third-order: 4)."),
+    ] = None
+
+    @cached_property
+    def profile(self) -> Profile | None:
+        """The profile, if one was named; raises `ProfileError` if it can't be read."""
+        from adaptive_diffusion.profile import Profile
+
+        return None if self.profile_file is None else Profile.load(self.profile_file)
+
+    def make(self, own_tolerance: float | None = None) -> Policy | None:
+        """The policy, with another tolerance if one is given; None is the full run.
+
+        Raises `ValueError` on options that contradict each other.
+        """
+        common = choose_tolerance(self.tolerance, self.quality, self.profile)
+        tolerance = common if own_tolerance is None else own_tolerance
+        return make_policy(self.policy, tolerance, self.threshold, self.max_skip)
+
+    def misfits(self, pipe: Any, steps: int) -> list[str]:
+        """In what pipeline and steps differ from those that the profile was made with."""
+        return [] if self.profile is None else self.profile.differences(pipe, steps)

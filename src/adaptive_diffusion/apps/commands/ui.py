@@ -1,0 +1,38 @@
+"""`adaptive-diffusion ui`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from adaptive_diffusion.apps.commands.options import LoadingOptions
+
+__all__ = ["ui"]
+
+
+def ui(
+    loading: LoadingOptions,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="A miniature, a folder or a hub id; may be given repeatedly."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen: this machine alone.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="The first free from 7860 by default.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = False,
+) -> None:
+    """Shows a page where full and accelerated runs go side by side, as they are made."""
+    from adaptive_diffusion.apps.loading import load_pipeline, locate
+    from adaptive_diffusion.miniatures import pipeline_miniatures
+
+    names = models or sorted(pipeline_miniatures(), key=lambda name: name != "emoji")
+    options = loading.options()
+    for name in names:
+        locate(name)  # raises on one that can't be loaded, before seconds of imports
+    from adaptive_diffusion.apps.page.models import Models
+    from adaptive_diffusion.apps.page.page import launch
+
+    def load(name: str) -> Any:
+        return load_pipeline(name, options)
+
+    launch(Models(names, load), host, port, open_browser=browser)
