@@ -1,6 +1,7 @@
 """Adaptive Diffusion: the same picture in a fraction of the denoiser calls."""
 
 from adaptive_diffusion.adapters.denoiser import AdaptiveDenoiser
+from adaptive_diffusion.adapters.linear_loop import run_loop
 from adaptive_diffusion.api import accelerate, disable, enable, report
 from adaptive_diffusion.calibration import calibrate
 from adaptive_diffusion.errors import (
@@ -8,6 +9,7 @@ from adaptive_diffusion.errors import (
     CalibrationError,
     MiniatureError,
     NoReportError,
+    NotLinearError,
     PolicyError,
     ProfileError,
     StepsError,
@@ -31,6 +33,7 @@ __all__ = [
     "MiniatureError",
     "NoReportError",
     "NoiseSchedule",
+    "NotLinearError",
     "Policy",
     "PolicyError",
     "Profile",
@@ -47,5 +50,6 @@ __all__ = [
     "load_miniature",
     "psnr",
     "report",
+    "run_loop",
     "ssim",
 ]
