@@ -110,7 +110,7 @@ class ByReplay:
         )
         pairs = [(1.0, t) for t in found.times]
         kind, self._exchange = exchange_of(pairs, "sample")
-        schedule = call_schedule(pairs, kind, self._exchange, found.response)
+        schedule = call_schedule(pairs, kind, found.response.held(self._exchange))
         self._policy = policy
         self._calls = found.response.calls
         self._times = found.times

@@ -51,22 +51,6 @@ def test_a_block_that_differs_is_seen() -> None:
     assert blocks.average([(dealt, responses)])[1] == pytest.approx(0.4)
 
 
-@given(st.integers(1, 10), st.integers(0, 99))
-def test_other_outputs_answer_by_their_own_matrix(calls: int, seed: int) -> None:
-    """`e = A x + B u`: the same samples, from the one as from the other."""
-    matrix = any_matrix(calls, seed)
-    noise = torch.Generator().manual_seed(seed)
-    values = torch.randn(calls, generator=noise, dtype=torch.float64)
-    terms = [(0.3 * i, 1.0 + 0.1 * i) for i in range(calls)]
-    outputs: list[Tensor] = []
-    samples = [matrix[0, :, 0] @ torch.zeros(calls, dtype=torch.float64)]
-    for call, (a, b) in enumerate(terms):
-        outputs.append((values[call] - a * samples[call]) / b)
-        samples.append(matrix[call + 1, : call + 1, 0] @ torch.stack(outputs))
-    expected = LinearResponse(matrix).exchanged(terms) @ values
-    torch.testing.assert_close(torch.stack(samples), expected)
-
-
 def test_a_column_that_is_a_sum_of_others_is_found() -> None:
     matrix = torch.tensor([[0, 0, 0], [2, 0, 0], [3, 1, 0], [7, 2, 5.0]], dtype=torch.float64)
     response = LinearResponse(matrix[:, :, None])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from adaptive_diffusion.errors import NotLinearError, PolicyError
-from adaptive_diffusion.numerics.call_schedule import call_schedule, exchange_of
+from adaptive_diffusion.numerics.call_schedule import amplification, call_schedule, exchange_of
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS
 from adaptive_diffusion.policies import ErrorControlled, Policy
 from adaptive_diffusion.trajectory import Report
@@ -29,6 +29,7 @@ from adaptive_diffusion.trajectory.random_sources import RandomSources
 from adaptive_diffusion.trajectory.trajectory import Trajectory
 
 _FIELDS = ("mean", "sample")
+_UNSTABLE = 20.0  # twice what any solver of second order was found to have
 
 __all__ = ["LEVELS", "Levels", "LinearLoop", "run_loop"]
 
@@ -53,6 +54,7 @@ class LinearLoop:
         predicts: what the model's outputs are, a key of `PREDICTIONS`.
         samples: how many samples decide for themselves; 1 for a batch decided as a whole.
         parts: how many tensors a sample has that are judged apart.
+        forecast: what is forecast in place of clean samples; see `exchange_of`.
 
     Raises:
         NotLinearError: if there is nothing that could be skipped; the message says why.
@@ -67,13 +69,21 @@ class LinearLoop:
         predicts: str,
         samples: int = 1,
         parts: int = 1,
+        forecast: str | None = None,
     ) -> None:
         if found.response.forgets and any(found.noise):
             raise NotLinearError(
                 "every call begins from new noise, and keeps nothing that could be forecast"
             )
-        predicted, exchange = exchange_of(levels, predicts)
-        schedule = call_schedule(levels, predicted, exchange, found.response)
+        predicted, exchange = exchange_of(levels, predicts, forecast)
+        held = found.response.held(exchange)
+        amplified = amplification(levels, held)
+        if amplified > _UNSTABLE:
+            raise NotLinearError(
+                f"its last steps amplify errors {amplified:.0f} times; with another noise schedule, "
+                "or a solver of lower order, they would not"
+            )
+        schedule = call_schedule(levels, predicted, held)
         self.plan: list[bool] = []
         self._trajectory = Trajectory(policy, schedule, samples)
         self._streams = [
@@ -94,11 +104,21 @@ class LinearLoop:
         """For every sample, which calls were computed."""
         return self._trajectory.mask
 
-    def enter(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Begins a call: the sample to ask the denoiser about; `plan` says which rows need it."""
+    def enter(
+        self, parts: Sequence[Tensor], shares: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Begins a call: the sample to ask the denoiser about; `plan` says which rows need it.
+
+        Args:
+            parts: the sampler's own sample.
+            shares: for every part, how much of it and of the output the sampler makes use of, where
+                something else is blended in on both ways (a mask); all, if None.
+        """
         self.plan = self._trajectory.open()
+        each = [None] * len(self._streams) if shares is None else shares
         self._samples = [
-            stream.enter(self.call, part) for stream, part in zip(self._streams, parts, strict=True)
+            stream.enter(self.call, part, share)
+            for stream, part, share in zip(self._streams, parts, each, strict=True)
         ]
         return self._samples
 

@@ -80,16 +80,22 @@ class LinearResponse:
         call, output = column
         return float(self.matrix[row:, call, output].abs().max())
 
-    def exchanged(self, terms: list[tuple[float, float]]) -> Tensor:
-        """The matrix `(N + 1, N)` for other outputs: `A_j x_j + B_j u_j` in the first one's place.
+    def held(self, terms: Sequence[tuple[float, float]]) -> Tensor:
+        """The matrix, in the same shape, if `e_j = A_j x_j + B_j u_j` are held in the outputs' place.
 
-        A loop that is given clean samples answers them otherwise than one that is given noise.
+        A sampler that is given clean samples answers them otherwise than one that is given noise,
+        because a clean sample that is made from noise moves with the sample that the noise is in.
+
+        Args:
+            terms: `(A, B)` of every call.
         """
         a, b = torch.tensor(terms, dtype=torch.float64).T
-        direct = self.matrix[:, :, 0] / b
-        feedback = torch.eye(self.calls, dtype=torch.float64) + direct[:-1] * a
-        inner = torch.linalg.solve_triangular(feedback, direct[:-1], upper=False)
-        return torch.cat([inner, (direct[-1] - (direct[-1] * a) @ inner)[None]])
+        direct = self.matrix / b[:, None]
+        answer = direct.sum(dim=2) * a
+        loop = torch.eye(self.calls, dtype=torch.float64) + answer[:-1]
+        inner = torch.linalg.solve_triangular(loop, direct[:-1].flatten(1), upper=False)
+        result = direct[-1] - (answer[-1] @ inner).view_as(direct[-1])
+        return torch.cat([inner.view_as(direct[:-1]), result[None]])
 
     @property
     def foresight(self) -> float:

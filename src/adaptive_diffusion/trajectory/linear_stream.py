@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class _Skipped:
 
     call: int
     sample: Tensor  # as it should have been, by what is known
+    share: Tensor | None
     values: list[Tensor]
     pending: list[bool]
 
@@ -75,15 +77,24 @@ class LinearStream:
         self._skipped: list[_Skipped] = []
         self._last: list[Tensor] = []  # as they were computed: what a skipped call starts from
         self._before: Tensor | None = None
+        self._share: Tensor | None = None
 
     @property
     def forecaster(self) -> Forecaster:
         """The first output's; all go through as many nodes."""
         return self._forecasters[0]
 
-    def enter(self, call: int, sample: Tensor) -> Tensor:
-        """The sample that the denoiser is to be asked about, in place of the sampler's own."""
-        corrected = self._corrected(call, sample)
+    def enter(self, call: int, sample: Tensor, share: Tensor | None = None) -> Tensor:
+        """The sample that the denoiser is to be asked about, in place of the sampler's own.
+
+        Args:
+            call: which call.
+            sample: what the sampler asks about.
+            share: how much of its sample and of the output the sampler makes use of, where
+                something else is blended in on both ways; of a shape that broadcasts. All, if None.
+        """
+        self._share = share
+        corrected = _plus(sample, _part(share, self._corrections.at(call)))
         self._see(corrected)
         return corrected
 
@@ -115,18 +126,14 @@ class LinearStream:
         for forecaster, value in zip(self._forecasters, filled, strict=True):
             forecaster.remember(call, mask, value, sample)
         if any(pending):
-            self._skipped.append(_Skipped(call, sample, filled, pending))
+            self._skipped.append(_Skipped(call, sample, self._share, filled, pending))
         if outputs is not None and all(mask) and moved is None:
             return list(outputs)
         return [self._output(call, value, sample) for value in filled]
 
     def leave(self, result: Tensor) -> Tensor:
         """The loop's result with what it lacks."""
-        return self._corrected(self._response.calls, result)
-
-    def _corrected(self, row: int, sample: Tensor) -> Tensor:
-        lacking = self._corrections.at(row)
-        return sample if lacking is None else _plus(sample, lacking)
+        return _plus(result, self._corrections.at(self._response.calls))
 
     def _see(self, sample: Tensor) -> None:
         if self._policy.observes != "changes":
@@ -180,9 +187,7 @@ class LinearStream:
         moves = Corrections(self._response)
         for each, made_good in zip(self._skipped, due, strict=True):
             told = [self._output(each.call, value, each.sample) for value in each.values]
-            lacking = moves.at(each.call)
-            if lacking is not None:
-                each.sample = _plus(each.sample, lacking)
+            each.sample = _plus(each.sample, _part(each.share, moves.at(each.call)))
             if any(made_good):
                 each.values = [
                     select_rows(
@@ -196,6 +201,7 @@ class LinearStream:
                 ]
             for m, (value, before) in enumerate(zip(each.values, told, strict=True)):
                 change = _minus(self._output(each.call, value, each.sample), before)
+                change = _part(each.share, change)
                 moves.add((each.call, m), change)
                 self._corrections.add((each.call, m), change)
             each.pending = [
@@ -203,7 +209,7 @@ class LinearStream:
             ]
         self._skipped = [each for each in self._skipped if any(each.pending)]
         self._corrections.merge(call + 1)
-        return moves.at(call)
+        return _part(self._share, moves.at(call))
 
     def _value(self, call: int, output: Tensor, sample: Tensor) -> Tensor:
         a, b = self._exchange[call]
@@ -223,8 +229,20 @@ def _single(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _plus(sample: Tensor, move: Tensor) -> Tensor:
-    return (_single(sample) + move).to(sample.dtype)
+def _plus(sample: Tensor, move: Tensor | None) -> Tensor:
+    return sample if move is None else (_single(sample) + move).to(sample.dtype)
+
+
+@overload
+def _part(share: Tensor | None, change: Tensor) -> Tensor: ...
+
+
+@overload
+def _part(share: Tensor | None, change: Tensor | None) -> Tensor | None: ...
+
+
+def _part(share: Tensor | None, change: Tensor | None) -> Tensor | None:
+    return change if share is None or change is None else share * change
 
 
 def _minus(output: Tensor, before: Tensor) -> Tensor:
