@@ -1,7 +1,7 @@
 """ComfyUI without a server, a GPU or a checkpoint, with a miniature as its diffusion model.
 
-ComfyUI is not part of this project: `COMFYUI_PATH` says where a checkout of it is. It needs what its
-requirements name, but for torchvision and torchaudio, which are stood in for: no miniature uses
+ComfyUI is not part of this project: `COMFYUI_PATH` says where a checkout of it is. It needs what
+its requirements name, but for torchvision and torchaudio, which are stood in for: no miniature uses
 them.
 """
 

@@ -165,7 +165,7 @@ class Acceleration:
 def _forecast_of(sampling: Any) -> str | None:
     """What is forecast: the velocity of a model that predicts it, else the noise (None).
 
-    At equal signal and noise, half of the sample is in the clean one if that is made from a velocity.
+    At equal signal and noise, half of the sample is in a clean one that is made from a velocity.
     """
     one = torch.ones(1, 1, 1, 1)
     share = float(sampling.calculate_denoised(torch.ones(1), 0 * one, one))
@@ -181,8 +181,8 @@ def refuse_others(model_options: dict[str, Any]) -> None:
     for key, name in _OTHERS.items():
         if key in found:
             raise ValueError(
-                f"Adaptive Diffusion and {name} are on the same model, and each would skip what the "
-                f"other has already stood in for: take one of the two nodes out"
+                f"Adaptive Diffusion and {name} are on the same model, and each would skip what "
+                f"the other has already stood in for: take one of the two nodes out"
             )
 
 

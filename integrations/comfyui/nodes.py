@@ -23,8 +23,8 @@ class AdaptiveDiffusion:
 
     CATEGORY = "model_patches"
     DESCRIPTION = (
-        "Skips the model calls whose answer can be predicted, and corrects the picture once the next "
-        "answer is known. Works with every sampler that is linear in the model's answers."
+        "Skips the model calls whose answer can be predicted, and corrects the picture once the "
+        "next answer is known. Works with every sampler that is linear in the model's answers."
     )
     FUNCTION = "accelerate"
     RETURN_TYPES = ("MODEL",)
@@ -52,8 +52,8 @@ class AdaptiveDiffusion:
                         "max": 1.0,
                         "step": 0.001,
                         "round": False,
-                        "tooltip": "With quality custom: the error that one run of skips may bring. "
-                        "0 skips nothing.",
+                        "tooltip": "With quality custom: the error that one run of skips may "
+                        "bring. 0 skips nothing.",
                     },
                 ),
                 "calls": (

@@ -28,9 +28,10 @@ from adaptive_diffusion import (
     Trace,
     run_loop,
 )
+from adaptive_diffusion.adapters.linear_loop import LinearLoop
 from adaptive_diffusion.numerics.call_schedule import call_schedule, exchange_of
 from adaptive_diffusion.trajectory.forecaster import Forecaster
-from adaptive_diffusion.trajectory.probe import probe
+from adaptive_diffusion.trajectory.probe import Probe, StandIn, probe
 from adaptive_diffusion.trajectory.random_sources import RandomSources
 
 LEVELS = sigmas(24)
@@ -96,6 +97,13 @@ def psnr(result: Tensor, expected: Tensor) -> float:
     return -10 * math.log10((result - expected).square().mean() / 4 + 1e-30)
 
 
+def found_of(sampler: Sampler, levels: Tensor) -> Probe:
+    def without_model(stand_in: StandIn) -> Tensor:
+        return sampler(lambda x, t, **_: stand_in(x, t)[0], start(), levels)
+
+    return probe(without_model, RandomSources())
+
+
 class _ReachedError(Exception):
     pass
 
@@ -103,11 +111,11 @@ class _ReachedError(Exception):
 class ByReplay:
     """The same method without the matrix: whenever an output becomes better, all is run again."""
 
-    def __init__(self, sampler: Sampler, policy: Policy, levels: Tensor) -> None:
+    def __init__(
+        self, sampler: Sampler, policy: Policy, levels: Tensor, probed: Sampler | None = None
+    ) -> None:
         self._run = lambda model: sampler(model, start(), levels)
-        found = probe(
-            lambda stand_in: self._run(lambda x, t, **_: stand_in(x, t)[0]), RandomSources()
-        )
+        found = found_of(probed or sampler, levels)
         pairs = [(1.0, t) for t in found.times]
         kind, self._exchange = exchange_of(pairs, "sample")
         schedule = call_schedule(pairs, kind, found.response.held(self._exchange))
@@ -208,6 +216,42 @@ def test_it_is_what_replaying_gives_whatever_is_skipped(
     result, report = run(SAMPLERS[name], policy, levels=levels)
     assert report.mask == [mask]
     torch.testing.assert_close(result, expected, rtol=2e-4, atol=2e-4)
+
+
+SHARE = torch.linspace(0, 1, 16)
+
+
+def masked(sampler: Sampler) -> Sampler:
+    """Something else is blended in before and after the model, in some elements more."""
+    kept = start(sigma=1.0)
+
+    def sample(model: Any, x: Tensor, levels: Tensor) -> Tensor:
+        def blended(x: Tensor, sigma: Any, *_: Any, **__: Any) -> Tensor:
+            sigma = torch.as_tensor(sigma).flatten()[0]
+            inside = SHARE * x + (1 - SHARE) * (1 + sigma) * kept
+            return SHARE * model(inside, sigma) + (1 - SHARE) * kept
+
+        return sampler(blended, x, levels)
+
+    return sample
+
+
+@pytest.mark.parametrize("name", ["euler", "adams", "corrected_adams", "heun", "dpmpp_2m"])
+def test_masks_are_what_replaying_gives(name: str) -> None:
+    sampler, policy, denoiser = sampler_named(name), ErrorControlled(0.05), Mixture()
+    expected, mask = ByReplay(masked(sampler), policy, LEVELS, sampler).result(Mixture())
+    found = found_of(sampler, LEVELS)
+    loop = LinearLoop(found, policy, [(1.0, t) for t in found.times], "sample")
+
+    def model(x: Tensor, sigma: Any) -> Tensor:
+        (corrected,) = loop.enter([x], [SHARE])
+        outputs = [[denoiser(corrected, sigma)]] if loop.plan[0] else None
+        return loop.answer(outputs)[0][0]
+
+    (result,) = loop.leave([masked(sampler)(model, start(), LEVELS)])
+    assert loop.mask == [mask]
+    assert not all(mask)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [*SAMPLERS, *K_DIFFUSION])

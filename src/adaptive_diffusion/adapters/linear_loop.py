@@ -80,8 +80,8 @@ class LinearLoop:
         amplified = amplification(levels, held)
         if amplified > _UNSTABLE:
             raise NotLinearError(
-                f"its last steps amplify errors {amplified:.0f} times; with another noise schedule, "
-                "or a solver of lower order, they would not"
+                f"its last steps amplify errors {amplified:.0f} times; with another noise "
+                "schedule, or a solver of lower order, they would not"
             )
         schedule = call_schedule(levels, predicted, held)
         self.plan: list[bool] = []

@@ -6,11 +6,11 @@ violators; Barlow et al., "Statistical Inference under Order Restrictions", 1972
 where that makes them equal. Each call then gets the gain of a first-order step from its coordinate
 to the next: so the stages of a step share its gain.
 
-A sampler may answer an output more strongly than that. One that adds noise does so twice as strongly
-(Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", ICLR 2021,
-equations 6 and 13: the reverse process and the probability flow), and pays with errors that it takes
-out again. What goes beyond raises the gain: a high order under noise, or a guidance that the sampler
-applies by itself.
+A sampler may answer an output more strongly than that. One that adds noise does so twice as
+strongly (Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations",
+ICLR 2021, equations 6 and 13: the reverse process and the probability flow), but it also takes
+errors out again. What goes beyond raises the gain: a high order under noise, or a guidance that the
+sampler applies by itself.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class LinearResponse:
         return float(self.matrix[row:, call, output].abs().max())
 
     def held(self, terms: Sequence[tuple[float, float]]) -> Tensor:
-        """The matrix, in the same shape, if `e_j = A_j x_j + B_j u_j` are held in the outputs' place.
+        """The matrix if `e_j = A_j x_j + B_j u_j` are held in the outputs' place; as large.
 
         A sampler that is given clean samples answers them otherwise than one that is given noise,
         because a clean sample that is made from noise moves with the sample that the noise is in.
