@@ -13,6 +13,7 @@ more.
 from __future__ import annotations
 
 import argparse
+import bisect
 import json
 import math
 import platform
@@ -109,10 +110,11 @@ class Bench:
         return patcher
 
     def _threshold(self, node: Any, name: str, calls: int) -> float:
-        for threshold in THRESHOLDS:
-            if self._run(self._cached(node, threshold), name, self._pictures[0])[1] >= calls:
-                return threshold
-        return THRESHOLDS[-1]
+        def is_dear_enough(threshold: float) -> bool:
+            return self._run(self._cached(node, threshold), name, self._pictures[0])[1] >= calls
+
+        place = bisect.bisect_left(THRESHOLDS[:-1], True, key=is_dear_enough)
+        return THRESHOLDS[place]
 
 
 def _mean(values: Any) -> float:
@@ -125,8 +127,8 @@ def table(result: dict[str, Any]) -> str:
         "# ComfyUI's samplers",
         "",
         f"{result['pictures']} pictures of `{result['model']}` each, {STEPS} steps, scheduler "
-        f'"normal", ComfyUI {result["comfyui"]} headless on {result["device"]}. Calls of the model, '
-        "and PSNR to the sampler's own full run in dB, mean (worst), in float on the decoded "
+        f'"normal", ComfyUI {result["comfyui"]} headless on {result["device"]}. Calls of the '
+        "model, and PSNR to the sampler's own full run in dB, mean (worst), in float on the decoded "
         "picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
         "largest threshold that makes no fewer calls than ours on the first picture; they look at "
         "every number of the latent. [benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes "

@@ -118,25 +118,44 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def k_diffusion() -> Any:
-    """The module of k-diffusion's sampling functions, without what its other modules import."""
-    if "k_diffusion" not in sys.modules:
-        if not (importlib.util.find_spec("k_diffusion") and importlib.util.find_spec("torchsde")):
-            pytest.skip("k-diffusion or torchsde is not installed")
-        package = types.ModuleType("k_diffusion")
-        at = importlib.metadata.distribution("k-diffusion").locate_file("k_diffusion")
-        package.__path__ = [str(at)]
-        sys.modules["k_diffusion"] = package
-        for name in ("torchvision", "torchdiffeq"):
-            if importlib.util.find_spec(name) is None:
-                sys.modules[name] = _Empty(name)
-                sys.modules[f"{name}.transforms"] = _Empty(f"{name}.transforms")
-    return importlib.import_module("k_diffusion.sampling")
+    """The module of k-diffusion's sampling functions; skips the test where it is not installed."""
+    return import_without_extras("k_diffusion.sampling", "k-diffusion", "torchsde")
+
+
+def import_without_extras(module: str, distribution: str, *needed: str) -> Any:
+    """A module of a library, without what that library's other modules import.
+
+    Skips the test where the library, or what the module itself needs, is not installed.
+    """
+    package = module.partition(".")[0]
+    try:
+        at = importlib.metadata.distribution(distribution).locate_file(package)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{distribution} is not installed")
+    for name in needed:
+        pytest.importorskip(name)
+    missing = [name for name in _EXTRAS if importlib.util.find_spec(name.split(".")[0]) is None]
+    sys.modules.update({name: _Empty(name) for name in missing})
+    try:
+        if package == "k_diffusion" and package not in sys.modules:
+            sys.modules[package] = types.ModuleType(package)  # its own imports all others
+            sys.modules[package].__path__ = [str(at)]
+        return importlib.import_module(module)
+    finally:
+        for name in missing:
+            del sys.modules[name]
+
+
+_EXTRAS = ("torchvision", "torchvision.transforms", "torchdiffeq", "gdown")
 
 
 class _Empty(types.ModuleType):
-    """A module that has everything, and in which nothing works."""
+    """A module that has everything: classes that can be made, and do nothing."""
+
+    __path__: list[str] = []  # noqa: RUF012  it is a package
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        known = sys.modules.get(f"{self.__name__}.{name}")
+        return known or type(name, (), {"__init__": lambda self, *_, **__: None})
