@@ -128,8 +128,8 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"{result['pictures']} pictures of `{result['model']}` each, {STEPS} steps, scheduler "
         f'"normal", ComfyUI {result["comfyui"]} headless on {result["device"]}. Calls of the '
-        "model, and PSNR to the sampler's own full run in dB, mean (worst), in float on the decoded "
-        "picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
+        "model, and PSNR to the sampler's own full run in dB, mean (worst), in float on the "
+        "decoded picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
         "largest threshold that makes no fewer calls than ours on the first picture; they look at "
         "every number of the latent. [benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes "
         "this page.",

@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
@@ -22,7 +23,7 @@ from torch import Tensor
 
 import adaptive_diffusion as ad
 
-__all__ = ["COMFYUI_PATH", "NODES", "Miniature", "load", "nodes", "sample"]
+__all__ = ["COMFYUI_PATH", "NODES", "Miniature", "load", "loaded", "nodes", "pipeline", "sample"]
 
 COMFYUI_PATH = "COMFYUI_PATH"
 NODES = Path(__file__).parents[1] / "integrations" / "comfyui"
@@ -37,6 +38,8 @@ def load() -> Any:
     path = os.environ.get(COMFYUI_PATH)
     if not path:
         raise RuntimeError(f"{COMFYUI_PATH} must name a folder with ComfyUI's code")
+    if "comfy.samplers" in sys.modules:
+        return sys.modules["comfy.samplers"]
     if path not in sys.path:
         sys.path.insert(0, path)
     with stood_in():
@@ -93,6 +96,18 @@ def nodes() -> Any:
     return sys.modules[name]
 
 
+@functools.cache
+def pipeline(name: str) -> Any:
+    """The miniature's own pipeline, whose parts are used."""
+    return ad.load_miniature(name)
+
+
+@functools.cache
+def loaded(name: str = "emoji") -> Miniature:
+    """A miniature that is made once."""
+    return Miniature(name)
+
+
 class _Denoiser(torch.nn.Module):
     """A miniature's denoiser, called as ComfyUI calls its own."""
 
@@ -129,14 +144,13 @@ class Miniature:
     """
 
     def __init__(self, name: str = "emoji") -> None:
+        self._pipe = pipeline(name)
         load()
         import comfy.latent_formats
         import comfy.model_base
         import comfy.model_patcher
         import comfy.supported_models_base
 
-        self._pipe = ad.load_miniature(name)
-        self._pipe.set_progress_bar_config(disable=True)
         self.guidance = ad.miniatures.GUIDANCE.get(name, 1.0)
         kind, denoise, self.shape, settings = _KINDS[name](self._pipe)
         formats = comfy.latent_formats.LatentFormat()
