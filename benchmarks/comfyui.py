@@ -7,7 +7,7 @@ run, 50 steps, the scheduler "normal". Samplers with guidance of their own (`_cf
 guidance 1.5, as they are meant to be; the others at 3. EasyCache and LazyCache look at every number
 of the latent, because it is only 8 x 8; their threshold is the largest that makes no fewer calls
 than ours do on the first picture, from 0.01 to 1. Fewer steps make as many calls, or one step's
-more.
+more. Samplers that the file in the folder has already are not run again.
 """
 
 from __future__ import annotations
@@ -65,10 +65,13 @@ class Bench:
         (without,) = self._accelerate(plain, "balanced", backfill=False)
         row["ours, no backfill"] = self._compare(made, lambda each: self._run(without, name, each))
         for cache, node in self._caches.items():
-            threshold = self._threshold(node, name, row["ours"]["calls of the first"])
-            cached = self._cached(node, threshold)
-            row[cache] = self._compare(made, lambda each, p=cached: self._run(p, name, each))
-            row[cache]["threshold"] = threshold
+            try:
+                threshold = self._threshold(node, name, row["ours"]["calls of the first"])
+                cached = self._cached(node, threshold)
+                row[cache] = self._compare(made, lambda each, p=cached: self._run(p, name, each))
+                row[cache]["threshold"] = threshold
+            except TypeError as error:  # some samplers break it
+                row[cache] = {"error": str(error)}
         steps = max(2, math.ceil(row["ours"]["calls"] * STEPS / row["calls"]))
         row["fewer steps"] = self._compare(made, lambda each: self._run(plain, name, each, steps))
         return row
@@ -127,12 +130,12 @@ def table(result: dict[str, Any]) -> str:
         "# ComfyUI's samplers",
         "",
         f"{result['pictures']} pictures of `{result['model']}` each, {STEPS} steps, scheduler "
-        f'"normal", ComfyUI {result["comfyui"]} headless on {result["device"]}. Calls of the '
-        "model, and PSNR to the sampler's own full run in dB, mean (worst), in float on the "
-        "decoded picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
-        "largest threshold that makes no fewer calls than ours on the first picture; they look at "
-        "every number of the latent. [benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes "
-        "this page.",
+        f'"normal", ComfyUI {result["comfyui"]} headless on {result["device"]}. Calls of the model '
+        "and PSNR to the sampler's own full run in dB, mean (worst), in float on the decoded "
+        "picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
+        "largest threshold that makes no fewer calls than ours on the first picture, or at the "
+        "smallest tried; they look at every number of the latent. "
+        "[benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes this page.",
         "",
         "| sampler | calls | " + " | ".join(WAYS) + " |",
         "|---" * (len(WAYS) + 2) + "|",
@@ -152,6 +155,8 @@ def table(result: dict[str, Any]) -> str:
 def _cell(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return "–"
+    if "error" in entry:
+        return "fails"
     psnr = "=" if math.isinf(entry["psnr"]) else f"{entry['psnr']:.1f} ({entry['worst']:.1f})"
     return f"{entry['calls']:.3g}: {psnr}"
 
@@ -178,7 +183,13 @@ def main() -> None:
         "rows": [],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.samplers or names:
+    begun = arguments.out / "comfyui.json"
+    if begun.is_file():
+        before = json.loads(begun.read_text())
+        if {**before, "rows": []} == result:
+            result["rows"] = before["rows"]
+    done = {row["sampler"] for row in result["rows"]}
+    for name in arguments.samplers or [each for each in names if each not in done]:
         result["rows"].append(bench.sampler(name))
         print(json.dumps(result["rows"][-1]), flush=True)
         (arguments.out / "comfyui.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -38,7 +38,7 @@ def test_one_call_per_level_is_as_from_the_levels(kind: str, steps: int) -> None
     expected = NoiseSchedule.from_levels(*zip(*levels, (1.0, 0.0), strict=True), kind)
     found = call_schedule(levels, kind, none_held(steps))
     for name in ("coordinates", "gains", "noise"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-6)
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4)
     for name in ("clean", "velocity"):
         for pair, other in zip(getattr(found, name), getattr(expected, name), strict=True):
             assert pair == pytest.approx(other)
