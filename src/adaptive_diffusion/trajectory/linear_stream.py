@@ -189,27 +189,32 @@ class LinearStream:
             told = [self._output(each.call, value, each.sample) for value in each.values]
             each.sample = _plus(each.sample, _part(each.share, moves.at(each.call)))
             if any(made_good):
-                each.values = [
-                    select_rows(
-                        made_good,
-                        forecaster.interpolate(each.call, call, target, value, each.sample),
-                        value,
-                    )
-                    for forecaster, target, value in zip(
-                        self._forecasters, targets, each.values, strict=True
-                    )
-                ]
+                each.values = self._interpolated(each, made_good, call, targets)
             for m, (value, before) in enumerate(zip(each.values, told, strict=True)):
                 change = _minus(self._output(each.call, value, each.sample), before)
-                change = _part(each.share, change)
-                moves.add((each.call, m), change)
-                self._corrections.add((each.call, m), change)
+                moves.add((each.call, m), _part(each.share, change))
+                self._corrections.add((each.call, m), _part(each.share, change))
             each.pending = [
                 waiting and not now for waiting, now in zip(each.pending, made_good, strict=True)
             ]
         self._skipped = [each for each in self._skipped if any(each.pending)]
         self._corrections.merge(call + 1)
         return _part(self._share, moves.at(call))
+
+    def _interpolated(
+        self, each: _Skipped, made_good: list[bool], call: int, targets: list[Tensor]
+    ) -> list[Tensor]:
+        """The values of a skipped call, for the samples that are known on both sides of it now."""
+        return [
+            select_rows(
+                made_good,
+                forecaster.interpolate(each.call, call, target, value, each.sample),
+                value,
+            )
+            for forecaster, target, value in zip(
+                self._forecasters, targets, each.values, strict=True
+            )
+        ]
 
     def _value(self, call: int, output: Tensor, sample: Tensor) -> Tensor:
         a, b = self._exchange[call]
