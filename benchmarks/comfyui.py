@@ -38,7 +38,7 @@ ON_THE_GPU = "_gpu"  # the same samplers, their noise drawn elsewhere
 class Bench:
     """A miniature, and the ways to sample with it."""
 
-    def __init__(self, pictures: int, model: str) -> None:
+    def __init__(self, pictures: int, model: str, with_caches: bool = True) -> None:
         self.samplers = headless.load().SAMPLER_NAMES
         self._miniature = headless.Miniature(model)
         self._accelerate = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]().accelerate
@@ -46,6 +46,8 @@ class Bench:
         with headless.stood_in():
             import comfy_extras.nodes_easycache as caches
         self._caches = {"EasyCache": caches.EasyCacheNode, "LazyCache": caches.LazyCacheNode}
+        if not with_caches:
+            self._caches = {}
 
     def sampler(self, name: str) -> dict[str, Any]:
         """What one sampler does in every way."""
@@ -134,7 +136,7 @@ def table(result: dict[str, Any]) -> str:
         "and PSNR to the sampler's own full run in dB, mean (worst), in float on the decoded "
         "picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
         "largest threshold that makes no fewer calls than ours on the first picture, or at the "
-        "smallest tried; they look at every number of the latent. "
+        "smallest tried; they look at every number of the latent; – is not measured. "
         "[benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes this page.",
         "",
         "| sampler | calls | " + " | ".join(WAYS) + " |",
@@ -167,9 +169,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("--samplers", nargs="*")
+    parser.add_argument("--without-caches", action="store_true", help="ours and fewer steps only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(arguments.pictures, arguments.model)
+    bench = Bench(arguments.pictures, arguments.model, not arguments.without_caches)
     import comfyui_version
 
     names = [each for each in bench.samplers if not each.endswith(ON_THE_GPU)]
@@ -189,9 +192,10 @@ def main() -> None:
         if {**before, "rows": []} == result:
             result["rows"] = before["rows"]
     done = {row["sampler"] for row in result["rows"]}
-    for name in arguments.samplers or [each for each in names if each not in done]:
+    for name in [each for each in arguments.samplers or names if each not in done]:
         result["rows"].append(bench.sampler(name))
-        print(json.dumps(result["rows"][-1]), flush=True)
+        result["rows"].sort(key=lambda row: names.index(row["sampler"]))
+        print(name, flush=True)
         (arguments.out / "comfyui.json").write_text(json.dumps(result, indent=1) + "\n")
         (arguments.out / "comfyui.md").write_text(table(result))
 

@@ -185,29 +185,29 @@ class LinearStream:
             for forecaster, value in zip(self._forecasters, values, strict=True)
         ]
         moves = Corrections(self._response)
-        for each, made_good in zip(self._skipped, due, strict=True):
+        for each, known_now in zip(self._skipped, due, strict=True):
             told = [self._output(each.call, value, each.sample) for value in each.values]
             each.sample = _plus(each.sample, _part(each.share, moves.at(each.call)))
-            if any(made_good):
-                each.values = self._interpolated(each, made_good, call, targets)
+            if any(known_now):
+                each.values = self._interpolated(each, known_now, call, targets)
             for m, (value, before) in enumerate(zip(each.values, told, strict=True)):
                 change = _minus(self._output(each.call, value, each.sample), before)
                 moves.add((each.call, m), _part(each.share, change))
                 self._corrections.add((each.call, m), _part(each.share, change))
             each.pending = [
-                waiting and not now for waiting, now in zip(each.pending, made_good, strict=True)
+                waiting and not now for waiting, now in zip(each.pending, known_now, strict=True)
             ]
         self._skipped = [each for each in self._skipped if any(each.pending)]
         self._corrections.merge(call + 1)
         return _part(self._share, moves.at(call))
 
     def _interpolated(
-        self, each: _Skipped, made_good: list[bool], call: int, targets: list[Tensor]
+        self, each: _Skipped, known_now: list[bool], call: int, targets: list[Tensor]
     ) -> list[Tensor]:
         """The values of a skipped call, for the samples that are known on both sides of it now."""
         return [
             select_rows(
-                made_good,
+                known_now,
                 forecaster.interpolate(each.call, call, target, value, each.sample),
                 value,
             )
