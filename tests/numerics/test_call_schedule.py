@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -16,7 +17,7 @@ from adaptive_diffusion.numerics.call_schedule import (
     exchange_of,
 )
 from adaptive_diffusion.numerics.linear_response import LinearResponse
-from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS, NoiseSchedule
 
 
 def none_held(calls: int, outputs: int = 1) -> Tensor:
@@ -103,16 +104,49 @@ def test_what_is_forecast_by_default() -> None:
     )
 
 
-def test_a_long_step_amplifies_by_the_sum_of_its_coefficients() -> None:
-    """Two steps of Adams and Bashforth: 3/2 and -1/2 of the way, together twice as much."""
-    levels = [(1.0, s) for s in (8.0, 6.0, 1.0)]
-    held = none_held(3)
-    held[1:, 0] = -2.0
-    held[2:, 1] = -5.0 * 1.5
-    held[2:, 0] += 5.0 * 0.5
-    held[3:, 2] = -1.0
-    assert amplification(levels, held) == pytest.approx(2.0)
-    assert amplification([(1.0, s) for s in (8.0, 6.0, 5.0)], held) == 1.0
+def told(levels: list[tuple[float, float]], kind: str, order: int) -> LinearResponse:
+    """The response of a solver of that order (Adams and Bashforth) to outputs of that kind.
+
+    In the coordinates x / alpha and sigma / alpha it goes along the noise: under flow matching, x
+    and sigma and the velocity.
+    """
+    weights = {1: [1.0], 2: [1.5, -0.5]}[order]
+    flow = kind == "flow_prediction"
+    calls = len(levels)
+    matrix, answers = none_held(calls), torch.zeros(calls, calls, dtype=torch.float64)
+    for row in range(calls):
+        alpha, sigma = levels[row]
+        following, after = levels[row + 1] if row + 1 < calls else (1.0, 0.0)
+        scale, next_scale = (1.0, 1.0) if flow else (alpha, following)
+        a, b, _ = PREDICTIONS[kind](alpha, sigma)  # the clean sample is A x + B u
+        answers[row] = (1 - scale * a) / sigma * matrix[row, :, 0]
+        answers[row, row] += -scale * b / sigma
+        way = after / next_scale - sigma / scale
+        used = list(enumerate(weights[: row + 1]))
+        total = sum(weight * answers[row - back] for back, weight in used)
+        share = sum(weight for _, weight in used)
+        matrix[row + 1, :, 0] = next_scale * (matrix[row, :, 0] / scale + way * total / share)
+    return LinearResponse(matrix)
+
+
+@given(
+    st.sampled_from(["epsilon", "v_prediction", "flow_prediction", "sample"]),
+    st.sampled_from([1, 2]),
+    st.integers(3, 30),
+)
+def test_a_long_step_amplifies_by_the_sum_of_its_coefficients(
+    kind: str, order: int, steps: int
+) -> None:
+    """3/2 and -1/2 of the way are twice as much as the way; whatever the outputs and the scale."""
+    levels = levels_of("sample" if kind == "sample" else kind, steps)
+    levels[-1] = (levels[-1][0], levels[-1][1] / 4) if kind == "epsilon" else levels[-1]
+    ratios = [s if kind == "flow_prediction" else s / a for a, s in levels]
+    longest = any(a > 2 * b for a, b in itertools.pairwise(ratios[1:]))
+    found = amplification(levels, kind, told(levels, kind, order))
+    if order == 1:
+        assert found == pytest.approx(1.0, rel=1e-6)
+    elif longest:
+        assert found == pytest.approx(2.0, rel=1e-6)
 
 
 @given(st.integers(2, 12), st.integers(0, 50))

@@ -76,14 +76,13 @@ class LinearLoop:
                 "every call begins from new noise, and keeps nothing that could be forecast"
             )
         predicted, exchange = exchange_of(levels, predicts, forecast)
-        held = found.response.held(exchange)
-        amplified = amplification(levels, held)
+        amplified = amplification(levels, predicts, found.response)
         if amplified > _UNSTABLE:
             raise NotLinearError(
                 f"its last steps amplify errors {amplified:.0f} times; with another noise "
                 "schedule, or a solver of lower order, they would not"
             )
-        schedule = call_schedule(levels, predicted, held)
+        schedule = call_schedule(levels, predicted, found.response.held(exchange))
         self.plan: list[bool] = []
         self._trajectory = Trajectory(policy, schedule, samples)
         self._streams = [

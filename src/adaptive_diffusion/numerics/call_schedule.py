@@ -19,8 +19,10 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
+from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.noise_schedule import (
     PREDICTIONS,
     NoiseSchedule,
@@ -58,8 +60,7 @@ def exchange_of(
     if prediction != "sample":
         return prediction, [(0.0, 1.0)] * len(levels)
     if forecast is None:
-        flow = all(abs(alpha + sigma - 1) < 1e-4 for alpha, sigma in levels)
-        forecast = "flow_prediction" if flow else "epsilon"
+        forecast = "flow_prediction" if _is_flow(levels) else "epsilon"
     terms = [PREDICTIONS[forecast](alpha, _held(sigma)) for alpha, sigma in levels]
     return forecast, [(-a / b, 1 / b) for a, b, _ in terms]
 
@@ -106,27 +107,44 @@ def call_schedule(
     )
 
 
-def amplification(levels: Sequence[tuple[float, float]], held: Tensor) -> float:
-    """How strongly a long step answers the outputs it uses, beside one of first order; at most.
+def amplification(
+    levels: Sequence[tuple[float, float]], prediction: str, response: LinearResponse
+) -> float:
+    """How strongly a long step answers the noise that it is told, beside one of first order.
 
     Long is a step that at least halves the noise. A multistep solver draws the difference of its
     last outputs out over it, and with them their errors, and little noise is left in which they
-    could vanish. One, if there is no such step.
+    could vanish.
 
     Args:
         levels: `(alpha, sigma)` of every call.
-        held: how the samples depend on what is forecast, `LinearResponse.held`.
+        prediction: what the outputs are, a key of `PREDICTIONS`.
+        response: how the samples depend on them.
+
+    Returns:
+        The largest of all long steps; one, if there is none.
     """
-    ratios = [_held(sigma) / _held(alpha) for alpha, sigma in levels]
-    answers = held[1:].sub(held[:-1]).abs().sum(dim=(1, 2)).tolist()
+    flow = _is_flow(levels)
+    scales = [1.0 if flow else _held(alpha) for alpha, _ in levels]
+    ratios = [_held(sigma) / scale for (_, sigma), scale in zip(levels, scales, strict=True)]
+    terms = []
+    for (alpha, sigma), scale in zip(levels, scales, strict=True):
+        a, b, _ = PREDICTIONS[prediction](alpha, _held(sigma))
+        terms.append(((1 - scale * a) / _held(sigma), -scale * b / _held(sigma)))
+    rows = response.held(terms)[:-1] / torch.tensor(scales, dtype=torch.float64)[:, None, None]
+    answers = rows.diff(dim=0).abs().sum(dim=(1, 2)).tolist()
     return max(
         (
             answer / (before - after)
-            for answer, before, after in zip(answers, ratios, ratios[1:], strict=False)
+            for answer, before, after in zip(answers, ratios[:-1], ratios[1:], strict=True)
             if before > 2 * after
         ),
         default=1.0,
     )
+
+
+def _is_flow(levels: Sequence[tuple[float, float]]) -> bool:
+    return all(abs(alpha + sigma - 1) < 1e-4 for alpha, sigma in levels)
 
 
 def _held(level: float) -> float:
