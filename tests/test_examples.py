@@ -6,6 +6,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
+from samplers import import_without_extras
+
+import adaptive_diffusion as ad
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -18,3 +22,23 @@ def test_example_is_faster_and_close(name: str) -> None:
     assert report.speedup > 1.5
     difference = (left["fast"] - left["full"]).abs().mean()
     assert 0 < difference < 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "distribution", "needed"),
+    [
+        ("k_diffusion", "k_diffusion.sampling", "k-diffusion", "torchsde"),
+        ("azula", "azula.sample", "azula", "einops"),
+        ("smalldiffusion", "smalldiffusion", "smalldiffusion", "accelerate"),
+    ],
+)
+def test_loops_of_others(name: str, module: str, distribution: str, needed: str) -> None:
+    """With the libraries that are installed; what they need for other things is stood in for."""
+    import_without_extras(module, distribution, needed)
+    example = runpy.run_path(str(EXAMPLES / "loops_of_others.py"))
+    with torch.no_grad():
+        fast, report, full = example[name]()
+    print(name, report.nfe, ad.psnr(fast, full, data_range=2.0))
+    assert not report.notes
+    assert report.speedup > 2.5
+    assert ad.psnr(fast, full, data_range=2.0).mean() > 40

@@ -11,6 +11,7 @@ from adaptive_diffusion.version import __version__
 
 if TYPE_CHECKING:
     from adaptive_diffusion.adapters.denoiser import AdaptiveDenoiser
+    from adaptive_diffusion.adapters.linear_loop import run_loop
     from adaptive_diffusion.api import accelerate, disable, enable, report
     from adaptive_diffusion.calibration import calibrate
     from adaptive_diffusion.checking.check import check
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         CalibrationError,
         MiniatureError,
         NoReportError,
+        NotLinearError,
         PolicyError,
         ProfileError,
         StepsError,
@@ -48,6 +50,7 @@ __all__ = [
     "MiniatureError",
     "NoReportError",
     "NoiseSchedule",
+    "NotLinearError",
     "Policy",
     "PolicyError",
     "Profile",
@@ -66,6 +69,7 @@ __all__ = [
     "load_miniature",
     "psnr",
     "report",
+    "run_loop",
     "ssim",
 ]
 
@@ -77,6 +81,7 @@ _MODULES = (
     "policies",
     "trajectory",
     "adapters.denoiser",
+    "adapters.linear_loop",
     "profile",
     "api",
     "calibration",

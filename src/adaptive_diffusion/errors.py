@@ -5,6 +5,7 @@ __all__ = [
     "CalibrationError",
     "MiniatureError",
     "NoReportError",
+    "NotLinearError",
     "PolicyError",
     "ProfileError",
     "StepsError",
@@ -30,6 +31,10 @@ class UnsupportedPipelineError(AdaptiveDiffusionError, TypeError):
 
 class NoReportError(AdaptiveDiffusionError, LookupError):
     """A report was asked for before an accelerated generation had run."""
+
+
+class NotLinearError(AdaptiveDiffusionError, ValueError):
+    """A sampler is not linear in its model's outputs, or draws noise that can't be drawn again."""
 
 
 class MiniatureError(AdaptiveDiffusionError, LookupError):

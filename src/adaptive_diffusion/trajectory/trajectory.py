@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,10 @@ class Trajectory:
             [[computed] for computed in self._plan] if self._is_open else [[]] * len(self.traces)
         )
         return [trace.mask + now for trace, now in zip(self.traces, opened, strict=True)]
+
+    def attach(self, key: Hashable, stream: Any) -> None:
+        """Lets a stream that was made elsewhere take part in the loop."""
+        self._streams[key] = stream
 
     def open(self) -> list[bool]:
         """Begins a step: for each sample, whether the denoiser must be called."""
