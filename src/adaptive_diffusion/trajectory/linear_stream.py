@@ -52,7 +52,12 @@ class LinearStream:
         errors: relative error of the present call's forecast, one per sample, the largest of its
             outputs; None if not measured.
         changes: mean absolute change of the sample up to the present call; None if not measured.
+        turned: whether the sampler began to add noise on its way; it is known before.
+        repeats: whether steps can be taken again; none is.
     """
+
+    turned = False
+    repeats: bool | None = None
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class LinearStream:
         self._forecasters = [Forecaster(policy, schedule, samples) for _ in range(response.outputs)]
         if draws_noise:
             for forecaster in self._forecasters:
-                forecaster.expect_noise()
+                forecaster.hear_of_noise(True)
         self._corrections = Corrections(response)
         self._skipped: list[_Skipped] = []
         self._last: list[Tensor] = []  # as they were computed: what a skipped call starts from
@@ -83,6 +88,12 @@ class LinearStream:
     def forecaster(self) -> Forecaster:
         """The first output's; all go through as many nodes."""
         return self._forecasters[0]
+
+    def restart(self) -> None:
+        """Forgets all outputs; skipped calls that wait for a better output keep theirs."""
+        for forecaster in self._forecasters:
+            forecaster.restart()
+        self._skipped = []
 
     def enter(self, call: int, sample: Tensor, share: Tensor | None = None) -> Tensor:
         """The sample that the denoiser is to be asked about, in place of the sampler's own.
