@@ -503,7 +503,9 @@ def test_a_start_that_fails_changes_nothing() -> None:
     assert torch.equal(sample(denoise, x), sample(expected, x))
 
 
-@pytest.mark.parametrize("policy", [0.01, "ours", ErrorControlled, object()], ids=str)
+@pytest.mark.parametrize(
+    "policy", [0.01, "ours", ErrorControlled, object()], ids=lambda each: type(each).__name__
+)
 def test_a_policy_is_a_policy(policy: Any) -> None:
     with pytest.raises(PolicyError, match="must be a Policy"):
         AdaptiveDenoiser(Gaussian(), policy)

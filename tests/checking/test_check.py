@@ -336,7 +336,9 @@ def test_a_result_with_nothing_to_compare() -> None:
     assert statuses(ad.check(Silent())) == {"plain run": NO}
 
 
-@pytest.mark.parametrize("thing", [object(), None, nn.Linear(1, 1), "emoji"], ids=str)
+@pytest.mark.parametrize(
+    "thing", [object(), None, nn.Linear(1, 1), "emoji"], ids=lambda each: type(each).__name__
+)
 def test_what_is_no_pipeline(thing: Any) -> None:
     found = ad.check(thing)
     assert statuses(found) == {"pipeline": NO}

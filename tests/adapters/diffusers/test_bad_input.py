@@ -61,7 +61,11 @@ def test_policy_and_tolerance_are_not_both_given(pipe: Any) -> None:
         ad.enable(pipe, ErrorControlled(), tolerance=0.01)
 
 
-@pytest.mark.parametrize("policy", [0.01, "error-controlled", ErrorControlled, object()], ids=str)
+@pytest.mark.parametrize(
+    "policy",
+    [0.01, "error-controlled", ErrorControlled, object()],
+    ids=lambda each: type(each).__name__,
+)
 def test_a_policy_is_a_policy(pipe: Any, policy: Any) -> None:
     with pytest.raises(PolicyError, match=r"must be a Policy such as ErrorControlled\(\)"):
         ad.enable(pipe, policy)
@@ -91,7 +95,11 @@ def test_a_generation_has_steps(name: str, tiny: Tiny) -> None:
     assert ad.report(pipe).steps == 2
 
 
-@pytest.mark.parametrize("other", [None, 5, "pipe", object(), dict, torch.nn.Linear(1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "other",
+    [None, 5, "pipe", object(), dict, torch.nn.Linear(1, 1)],
+    ids=lambda each: type(each).__name__,
+)
 @pytest.mark.parametrize("switch", [ad.enable, ad.accelerate], ids=["enable", "accelerate"])
 def test_what_is_no_pipeline_is_refused(other: Any, switch: Any) -> None:
     with pytest.raises(

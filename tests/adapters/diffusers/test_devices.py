@@ -38,7 +38,9 @@ class WithoutDoubles(TorchFunctionMode):
     ],
     ids=["flow matching", "ddim"],
 )
-@pytest.mark.parametrize("policy", [Plans((True, True, False)), ad.ErrorControlled(0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "policy", [Plans((True, True, False)), ad.ErrorControlled(0.1)], ids=["a plan", "ours"]
+)
 def test_nothing_becomes_double_on_the_device(make: Any, policy: Any) -> None:
     pipe = OwnPipeline(scheduler=make())
     with WithoutDoubles():
