@@ -227,9 +227,10 @@ async def _serve(
 async def _wait(work: Work, request: Request, limits: Limits) -> list[Drawn] | None:
     """All pictures; None if the client goes before. In any other case no job is left to run on."""
     pictures = asyncio.gather(*(asyncio.wrap_future(job.result) for job in work.jobs))
-    pictures.add_done_callback(lambda done: done.cancelled() or done.exception())  # is seen
     gone = asyncio.create_task(_disconnected(request))
     either: set[asyncio.Future[Any]] = {pictures, gone}
+    for each in either:  # whatever becomes of it is looked at, so that nothing is logged of it
+        each.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         await asyncio.wait(either, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED)
         if pictures.done():
