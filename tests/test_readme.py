@@ -27,12 +27,13 @@ COMMANDS = [
 
 CHEAP = {  # what a command gets in addition, to be quick
     "compare": ["--steps", "12"],
+    "doctor": ["--steps", "12"],
     "generate": ["--steps", "12"],
     "batch": ["--steps", "12"],
     "calibrate": ["--steps", "12", "--size", "32"],
     "bench": ["--models", "digits", "--rows", "ours 0.02", "--samples", "1", "--no-timing"],
 }
-GIVEN = {"FOLDER_OR_HUB_ID": "digits", "FILE": "prompts.txt"}
+GIVEN = {"FOLDER_OR_HUB_ID": "digits", "MODEL": "digits", "FILE": "prompts.txt"}
 PROMPTS = ["a red apple", "a tiger face", "a sunflower", "a penguin"]
 
 
