@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -77,11 +77,20 @@ def caption(scene: Scene, random: np.random.Generator) -> str:
     return f"{text} {WHERE[scene.place]}" if random.random() < 0.35 else text
 
 
+def named(text: str) -> list[tuple[str | None, str]]:
+    """The things that a caption names: colour, or None if that is left open, and kind."""
+    found = re.findall(rf"(?:({'|'.join(COLOURS)}) )?\b({'|'.join(KINDS)})\b", text)
+    return [(colour or None, kind) for colour, kind in found]
+
+
 def all_captions() -> list[str]:
-    """One with each of the words there are, for the tokenizer to learn."""
-    things = [f"{_article(colour)} {colour} {kind}" for colour in COLOURS for kind in KINDS]
-    return [f"{thing} and a {kind} {where}" for thing, kind in zip(things, list(KINDS) * 7, strict=True)
-            for where in WHERE.values()]
+    """Some that hold all the words there are, for the tokenizers to learn."""
+    return [
+        f"{_article(colour)} {colour} {kind} and a {kind} {where}"
+        for colour in COLOURS
+        for kind in KINDS
+        for where in WHERE.values()
+    ]
 
 
 def visible(scene: Scene) -> list[Thing]:
@@ -105,7 +114,6 @@ class Drawn(IterableDataset):
         self._first = first
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, str]]:
-        os.nice(1)
         index = self._first
         while True:
             scene, text = compose(self._seed, index)
@@ -118,9 +126,10 @@ def drawn_batches(seed: int, first: int, batch_size: int) -> Iterator[tuple[Tens
     return iter(DataLoader(Drawn(seed, first), batch_size, num_workers=1, prefetch_factor=4))
 
 
-def draw_pictures(seed: int, count: int) -> tuple[Tensor, list[str], list[Scene]]:
-    """The first pictures of a seed, `(count, SIZE, SIZE, 3)` of uint8, with all that is known."""
-    scenes, captions = zip(*(compose(seed, index) for index in range(count)), strict=True)
+def draw_pictures(seed: int, count: int, first: int = 0) -> tuple[Tensor, list[str], list[Scene]]:
+    """So many pictures of a seed, `(count, SIZE, SIZE, 3)` of uint8, their captions and scenes."""
+    indices = range(first, first + count)
+    scenes, captions = zip(*(compose(seed, index) for index in indices), strict=True)
     pictures = np.stack([draw(scene) for scene in scenes])
     return torch.from_numpy(pictures), list(captions), list(scenes)
 

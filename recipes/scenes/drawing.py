@@ -201,7 +201,9 @@ def _paint_thing(canvas: ImageDraw.ImageDraw, thing: Thing, scene: Scene) -> Non
         turn = np.array([(-1.0,), (1.0,)]) * turn  # x is turned round before the rest
     centre = np.array([thing.x, thing.y]) * OVERSAMPLING
     parts = [(paint, polygon @ turn) for paint, polygon in KINDS[thing.kind]]
-    shade = 0.45 * scale * np.array([math.cos(scene.light), 0.35 * abs(math.sin(scene.light)) + 0.3])
+    shade = (
+        0.45 * scale * np.array([math.cos(scene.light), 0.35 * abs(math.sin(scene.light)) + 0.3])
+    )
     for paint, polygon in parts:
         if paint in ("body", "brown"):
             _fill(canvas, polygon + centre + shade, (0, 0, 20, 85))

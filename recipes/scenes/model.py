@@ -26,7 +26,7 @@ PATCH_SIZE = 8
 NOISE_LEVELS = 1000
 SHIFT = 3.0
 """Of the noise levels that a picture is drawn by, as Stable Diffusion 3 and FLUX have it."""
-LAYERS, HEADS, HEAD_WIDTH = 8, 6, 32
+LAYERS, HEADS, HEAD_WIDTH = 7, 6, 24
 TEXT_TOKENS = 12
 """That each kind of text encoder gives for a prompt; the longest caption needs 11."""
 TEXT_WIDTH = 128

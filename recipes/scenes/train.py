@@ -23,6 +23,7 @@ from torch.nn import functional
 from adaptive_diffusion.miniatures.pixel_space import LEAST_NOISE
 from recipes.motion_dit.tokenizer import build_tokenizer
 from recipes.scenes.data import all_captions, drawn_batches
+from recipes.scenes.evaluate import evaluate
 from recipes.scenes.model import ADAMW_NAMES, TEXT_TOKENS, TextToVelocity, build_pipeline
 from recipes.shared.export import export_pipeline
 from recipes.shared.options import add_training_options, denoiser_settings
@@ -49,7 +50,7 @@ def read_options() -> argparse.Namespace:
     add_training_options(
         parser,
         minutes=480,
-        batch_size=64,
+        batch_size=32,
         export_minutes=20,
         workers=1,
         work=WORK,
@@ -108,6 +109,7 @@ def main() -> None:
         (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
 
     train_denoiser(model, loss, batches(), checkpoint, settings, export, ADAMW_NAMES)
+    evaluate(options.output, options.work / "judge.pt", options.seed)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def _from_pretrained(
     import diffusers
     import transformers
 
-    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+    from adaptive_diffusion.miniatures import griffin_lim, pixel_space  # noqa: F401  named by two
 
     for library in (diffusers, transformers):
         library.logging.set_verbosity_error()
