@@ -22,7 +22,7 @@ SEED = 2024
 CELLS = 12
 KIND_NAMES = tuple(KINDS)
 NOTHING, NOT_ASKED = len(KINDS), -1
-FOUND = 0.25
+FOUND = 0.15
 """How probable a thing has to be in some place to be found."""
 
 

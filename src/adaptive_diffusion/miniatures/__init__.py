@@ -1,8 +1,8 @@
 """Small, really trained models that load offline.
 
 Each is a folder with a model card beside the weights: a pipeline in diffusers' own format or, where
-its data are no media, a model with a sampling loop of its own. `emoji` and `digits` come with the
-package; the others are in the repository, under `weights/` as well, and are found wherever the
+its data are no media, a model with a sampling loop of its own. `emoji`, `digits` and `scenes` come
+with the package; the others are in the repository, under `weights/` as well, and are found wherever the
 environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
 """
 
