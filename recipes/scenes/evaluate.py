@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 
 from adaptive_diffusion import psnr
-from adaptive_diffusion.miniatures import pixel_space  # noqa: F401  the weights name it
+from adaptive_diffusion.miniatures import clean_sample, patches  # noqa: F401  weights name them
 from recipes.emoji.evaluate import draw_grid
 from recipes.scenes.data import draw_pictures, named
 from recipes.scenes.judge import Judge, load_judge

@@ -1,11 +1,13 @@
-"""A text-to-image transformer over pixels, in Stable Diffusion 3's format.
+"""A text-to-image transformer over patches, in Stable Diffusion 3's format.
 
-A clean picture x and noise e are joined by z(s) = (1 - s) x + s e.  The network predicts x, from
-which `PixelTransformer` makes the velocity e - x; a picture is drawn by following it from s = 1
-down to 0.
+Clean latents x and noise e are joined by z(s) = (1 - s) x + s e.  The network predicts x, from
+which `CleanSampleTransformer` makes the velocity e - x; a picture is drawn by following it from
+s = 1 down to 0.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
@@ -19,10 +21,14 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from adaptive_diffusion.miniatures.pixel_space import PixelSpace, PixelTransformer
+from adaptive_diffusion.miniatures.clean_sample import CleanSampleTransformer
+from adaptive_diffusion.miniatures.patches import PatchAutoencoder
+from recipes.scenes.data import draw_pictures
 from recipes.scenes.drawing import SIZE
 
-PATCH_SIZE = 8
+LATENT_SIZE, LATENT_CHANNELS = SIZE // 8, 128
+BASIS_PICTURES = 1000
+"""That the autoencoder's basis is taken from."""
 NOISE_LEVELS = 1000
 SHIFT = 3.0
 """Of the noise levels that a picture is drawn by, as Stable Diffusion 3 and FLUX have it."""
@@ -61,7 +67,7 @@ class TextToVelocity(nn.Module):
     def forward(
         self, noisy: Tensor, sigmas: Tensor, clip_tokens: Tensor, t5_tokens: Tensor
     ) -> Tensor:
-        """The velocity at noisy pictures, given the tokens of their captions."""
+        """The velocity at noisy latents, given the tokens of their captions."""
         clips = (self.text_encoder, self.text_encoder_2)
         texts = [clip(clip_tokens, output_hidden_states=True) for clip in clips]
         clip_text = torch.cat([text.hidden_states[-2] for text in texts], dim=-1)
@@ -111,20 +117,30 @@ def build_t5(tokenizer: T5TokenizerFast) -> T5EncoderModel:
     )
 
 
-def build_transformer() -> PixelTransformer:
+def prepare_autoencoder(seed: int, folder: Path) -> PatchAutoencoder:
+    """Fit the autoencoder once: a basis found anew may differ in its signs."""
+    if not folder.exists():
+        autoencoder = PatchAutoencoder(LATENT_CHANNELS)
+        pictures, _, _ = draw_pictures(seed, BASIS_PICTURES)
+        autoencoder.fit(pictures.permute(0, 3, 1, 2) / 127.5 - 1)
+        autoencoder.save_pretrained(folder)
+    return PatchAutoencoder.from_pretrained(folder).requires_grad_(False)
+
+
+def build_transformer() -> CleanSampleTransformer:
     """A block sees 36 patches and 24 text tokens; each starts as the identity (adaLN-zero)."""
-    transformer = PixelTransformer(
-        sample_size=SIZE,
-        patch_size=PATCH_SIZE,
-        in_channels=3,
-        out_channels=3,
+    transformer = CleanSampleTransformer(
+        sample_size=LATENT_SIZE,
+        patch_size=1,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
         num_layers=LAYERS,
         num_attention_heads=HEADS,
         attention_head_dim=HEAD_WIDTH,
         caption_projection_dim=HEADS * HEAD_WIDTH,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=TEXT_WIDTH,
-        pos_embed_max_size=SIZE // PATCH_SIZE,
+        pos_embed_max_size=LATENT_SIZE,
         qk_norm="rms_norm",
     )
     blocks = transformer.transformer_blocks
@@ -136,13 +152,16 @@ def build_transformer() -> PixelTransformer:
 
 
 def build_pipeline(
-    model: TextToVelocity, clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5TokenizerFast
+    autoencoder: PatchAutoencoder,
+    model: TextToVelocity,
+    clip_tokenizer: CLIPTokenizer,
+    t5_tokenizer: T5TokenizerFast,
 ) -> StableDiffusion3Pipeline:
     """The parts as one pipeline."""
     return StableDiffusion3Pipeline(
         transformer=model.transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=NOISE_LEVELS, shift=SHIFT),
-        vae=PixelSpace(),
+        vae=autoencoder,
         text_encoder=model.text_encoder,
         tokenizer=clip_tokenizer,
         text_encoder_2=model.text_encoder_2,

@@ -20,11 +20,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adaptive_diffusion.miniatures.pixel_space import LEAST_NOISE
+from adaptive_diffusion.miniatures.clean_sample import LEAST_NOISE
 from recipes.motion_dit.tokenizer import build_tokenizer
 from recipes.scenes.data import all_captions, drawn_batches
 from recipes.scenes.evaluate import evaluate
-from recipes.scenes.model import ADAMW_NAMES, TEXT_TOKENS, TextToVelocity, build_pipeline
+from recipes.scenes.model import (
+    ADAMW_NAMES,
+    TEXT_TOKENS,
+    TextToVelocity,
+    build_pipeline,
+    prepare_autoencoder,
+)
 from recipes.shared.export import export_pipeline
 from recipes.shared.options import add_training_options, denoiser_settings
 from recipes.shared.tokenizer import prepare_tokenizer
@@ -40,7 +46,7 @@ from recipes.shared.training import (
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/scenes"
 WORK = ROOT / "build/scenes"
-TRAINING_SHIFT = 2.0
+TRAINING_SHIFT = 1.5
 """Of the noise levels in training: between that of drawing a picture and none."""
 
 
@@ -71,6 +77,7 @@ def main() -> None:
     seed_everything(options.seed)
     clip_tokenizer = prepare_tokenizer(all_captions(), options.work / "tokenizer", TEXT_TOKENS)
     t5_tokenizer = build_tokenizer(all_captions())
+    autoencoder = prepare_autoencoder(options.seed, options.work / "autoencoder")
     model = TextToVelocity(clip_tokenizer, t5_tokenizer)
     settings = denoiser_settings(options)
     checkpoint = options.work / "transformer.pt"
@@ -78,7 +85,7 @@ def main() -> None:
     def batches() -> Iterator[tuple[Tensor, ...]]:
         drawn = drawn_batches(options.seed, images_seen(checkpoint), settings.batch_size)
         for pictures, captions in drawn:
-            clean = pictures.permute(0, 3, 1, 2) / 127.5 - 1
+            clean = autoencoder.encode(pictures.permute(0, 3, 1, 2) / 127.5 - 1).latents
             dropped = (torch.rand(len(captions)) < options.caption_drop).tolist()
             texts = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
             yield (
@@ -96,7 +103,7 @@ def main() -> None:
         return functional.mse_loss(model(noisy, sigmas, *tokens), velocity)
 
     def export(state: dict) -> None:
-        pipeline = build_pipeline(model, clip_tokenizer, t5_tokenizer)
+        pipeline = build_pipeline(autoencoder, model, clip_tokenizer, t5_tokenizer)
         export_pipeline(pipeline, options.output, options.work / "staging")
         plot_curves({"velocity": state["curve"]}, options.output / "loss.png")
         encoders = (model.text_encoder, model.text_encoder_2, model.text_encoder_3)

@@ -1,4 +1,4 @@
-"""The wheel carries the default miniature, the smallest and the hardest; others are found by their folder."""
+"""The wheel carries the default miniature, the smallest and the hardest; a folder has others."""
 
 from __future__ import annotations
 

@@ -185,7 +185,8 @@ def _from_pretrained(
     import diffusers
     import transformers
 
-    from adaptive_diffusion.miniatures import griffin_lim, pixel_space  # noqa: F401  named by two
+    # Folders of miniatures name these.
+    from adaptive_diffusion.miniatures import clean_sample, griffin_lim, patches  # noqa: F401
 
     for library in (diffusers, transformers):
         library.logging.set_verbosity_error()

@@ -2,8 +2,8 @@
 
 Each is a folder with a model card beside the weights: a pipeline in diffusers' own format or, where
 its data are no media, a model with a sampling loop of its own. `emoji`, `digits` and `scenes` come
-with the package; the others are in the repository, under `weights/` as well, and are found wherever the
-environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
+with the package; the others are in the repository, under `weights/` as well, and are found wherever
+the environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def load_miniature(name: str = "emoji", **options: Any) -> Any:
         return Motions.load(at_hand[name], **options)
     from diffusers import DiffusionPipeline
 
-    from adaptive_diffusion.miniatures import griffin_lim, pixel_space  # noqa: F401  named by two
+    # Folders of miniatures name these.
+    from adaptive_diffusion.miniatures import clean_sample, griffin_lim, patches  # noqa: F401
 
     return DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)

@@ -1,4 +1,4 @@
-"""What stands in for an autoencoder changes nothing; the clean picture becomes a velocity."""
+"""The clean sample that the network predicts becomes a velocity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 
-from adaptive_diffusion.miniatures.pixel_space import LEAST_NOISE, PixelSpace, PixelTransformer
+from adaptive_diffusion.miniatures.clean_sample import LEAST_NOISE, CleanSampleTransformer
 
 SIZE = {
     "sample_size": 8,
@@ -39,16 +39,16 @@ def call(transformer: Any, noisy: Tensor, timestep: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def pair() -> tuple[PixelTransformer, SD3Transformer2DModel]:
+def pair() -> tuple[CleanSampleTransformer, SD3Transformer2DModel]:
     """The transformer, and Stable Diffusion 3's with the same weights."""
     torch.manual_seed(0)
-    ours, plain = PixelTransformer(**SIZE).eval(), SD3Transformer2DModel(**SIZE).eval()
+    ours, plain = CleanSampleTransformer(**SIZE).eval(), SD3Transformer2DModel(**SIZE).eval()
     plain.load_state_dict(ours.state_dict())
     return ours, plain
 
 
 @torch.no_grad()
-def test_following_the_velocity_to_the_end_gives_the_clean_picture(pair: Any) -> None:
+def test_following_the_velocity_to_the_end_gives_the_clean_sample(pair: Any) -> None:
     """Down to the least share of noise: x = z - s v."""
     ours, plain = pair
     noisy = torch.randn(3, 3, 8, 8)
@@ -76,11 +76,3 @@ def test_it_answers_as_stable_diffusion_3s_does(pair: Any) -> None:
     record = ours(noisy, text, text.mean(dim=1), torch.tensor([500.0]))
     assert record.sample.shape == noisy.shape
     assert record.sample.dtype == torch.bfloat16
-
-
-def test_latents_are_pixels() -> None:
-    space, pixels = PixelSpace(), torch.randn(2, 3, 8, 8)
-    assert torch.equal(space.encode(pixels).latents, pixels)
-    assert torch.equal(space.decode(pixels).sample, pixels)
-    assert space.decode(pixels, return_dict=False)[0] is pixels
-    assert (space.config.scaling_factor, space.config.shift_factor) == (1.0, 0.0)
