@@ -13,6 +13,10 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusion3Pipeline
 from torch import Tensor
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.apps.bench.rivals import Rival
+from adaptive_diffusion.apps.bench.rivals.mag_cache import MagCache
+from adaptive_diffusion.apps.bench.rivals.pyramid_attention import PyramidAttention
+from adaptive_diffusion.apps.bench.rivals.taylor_seer import TaylorSeer
 from adaptive_diffusion.apps.loading import make_scheduler
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE, PROMPTS
 
@@ -75,6 +79,19 @@ def test_other_solvers_of_flow_matching_run_on_it(scenes: Any) -> None:
         assert draw(scenes, ["a red ball"], steps=8).isfinite().all()
     finally:
         scenes.scheduler = own
+
+
+@pytest.mark.parametrize("rival", [MagCache(0.24, 5), TaylorSeer(3, order=1), PyramidAttention(2)])
+def test_caches_of_diffusers_run_on_it(scenes: Any, rival: Rival) -> None:
+    """They make another picture, at less work than the full run's."""
+    assert rival.reason_against(scenes) is None
+    full = draw(scenes, ["a red ball"], steps=12)
+    with rival.applied(scenes, 12) as work:
+        picture = draw(scenes, ["a red ball"], steps=12)
+    assert picture.isfinite().all()
+    assert not torch.equal(picture, full)
+    assert sum(work.per_step) < 12
+    torch.testing.assert_close(draw(scenes, ["a red ball"], steps=12), full)
 
 
 def test_the_default_tolerance_skips_something(scenes: Any) -> None:

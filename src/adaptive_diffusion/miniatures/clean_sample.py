@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers import ModelMixin, SD3Transformer2DModel  # noqa: F401  diffusers looks for it here
+from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor
 
@@ -19,8 +20,10 @@ LEAST_NOISE = 0.05
 """The share of noise below which the velocity is not divided by less."""
 
 
-class CleanSampleTransformer(SD3Transformer2DModel):
+class CleanSampleTransformer(SD3Transformer2DModel, CacheMixin):
     """Stable Diffusion 3's transformer, made to predict the clean sample.
+
+    Diffusers' caches can be enabled on it, too, which know its blocks.
 
     Flow matching joins a clean sample x to noise e by z = (1 - s) x + s e.  The velocity e - x
     that schedulers want is (z - x) / s.
