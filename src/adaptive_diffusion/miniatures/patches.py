@@ -59,10 +59,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         spreads = variances.flip(0)[:count].clamp(min=1e-8).sqrt()
         scales = spreads.sqrt() * spreads.mean().sqrt()  # the latents' variance is 1 on average
         into, out_of = (basis / scales).T, basis * scales
-        self.encoder.weight.copy_(into[:, :, None, None])
-        self.encoder.bias.copy_(-into @ mean)
-        self.decoder.weight.copy_(out_of[:, :, None, None])
-        self.decoder.bias.copy_(mean)
+        self.load_state_dict(
+            {
+                "encoder.weight": into[:, :, None, None],
+                "encoder.bias": -into @ mean,
+                "decoder.weight": out_of[:, :, None, None],
+                "decoder.bias": mean,
+            }
+        )
 
     def encode(self, pictures: Tensor, return_dict: bool = True) -> Any:
         """Latents, `(B, latent_channels, H / 8, W / 8)`, of pictures, `(B, C, H, W)`."""
