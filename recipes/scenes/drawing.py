@@ -60,7 +60,6 @@ class Scene:
     texture_seed: int
     light: float
     contrast: float
-    outline: str
     things: tuple[Thing, ...]
 
 
@@ -207,12 +206,10 @@ def _paint_thing(canvas: ImageDraw.ImageDraw, thing: Thing, scene: Scene) -> Non
     for paint, polygon in parts:
         if paint in ("body", "brown"):
             _fill(canvas, polygon + centre + shade, (0, 0, 20, 85))
-    if scene.outline != "none":
-        ink = INK if scene.outline == "dark" else WHITE
-        for paint, polygon in parts:
-            if paint in ("body", "brown", "dark") and len(polygon) > 2:
-                middle = polygon.mean(axis=0)
-                _fill(canvas, (polygon - middle) * OUTLINE + middle + centre, ink)
+    for paint, polygon in parts:
+        if paint in ("body", "brown", "dark"):
+            middle = polygon.mean(axis=0)
+            _fill(canvas, (polygon - middle) * OUTLINE + middle + centre, INK)
     colours = _paints(body_colour(thing))
     for paint, polygon in parts:
         _fill(canvas, polygon + centre, colours[paint])
