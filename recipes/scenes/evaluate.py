@@ -25,6 +25,7 @@ from adaptive_diffusion import psnr
 from adaptive_diffusion.miniatures import clean_sample, patches  # noqa: F401  weights name them
 from recipes.emoji.evaluate import draw_grid
 from recipes.scenes.data import draw_pictures, named
+from recipes.scenes.drawing import SIZE
 from recipes.scenes.judge import Judge, load_judge
 from recipes.scenes.model import TEXT_TOKENS
 from recipes.shared.options import evaluation_parser
@@ -140,7 +141,9 @@ def draw_card_grid(pipeline: StableDiffusion3Pipeline, seed: int, guidance: floa
     """Each caption in a column, with a seed of its own in each row."""
     prompts = [text for _ in range(GRID_SEEDS) for text in GRID_CAPTIONS]
     pictures = generate(pipeline, prompts, seed, guidance)
-    return draw_grid(pictures.numpy().astype(np.float32), prompts, columns=len(GRID_CAPTIONS))
+    return draw_grid(
+        pictures.numpy().astype(np.float32), prompts, len(GRID_CAPTIONS), side=2 * SIZE
+    )
 
 
 def evaluate(
@@ -171,7 +174,8 @@ def evaluate(
         **copies(full, neighbours),
     }
     (weights / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
-    draw_card_grid(pipeline, seed, guidance).save(weights / "grid.png", optimize=True)
+    grid = draw_card_grid(pipeline, seed, guidance).quantize(256)  # a third of the size
+    grid.save(weights / "grid.png", optimize=True)
     return figures
 
 
