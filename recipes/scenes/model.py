@@ -124,7 +124,9 @@ def prepare_autoencoder(seed: int, folder: Path) -> PatchAutoencoder:
         pictures, _, _ = draw_pictures(seed, BASIS_PICTURES)
         autoencoder.fit(pictures.permute(0, 3, 1, 2) / 127.5 - 1)
         autoencoder.save_pretrained(folder)
-    return PatchAutoencoder.from_pretrained(folder).requires_grad_(False)
+    autoencoder = PatchAutoencoder.from_pretrained(folder).requires_grad_(False)
+    autoencoder.register_to_config(_name_or_path="scenes")  # not this machine's folder
+    return autoencoder
 
 
 def build_transformer() -> CleanSampleTransformer:
