@@ -105,9 +105,11 @@ def retrieval(pipeline: DiffusionPipeline, emoji: list[Emoji], seed: int, guidan
     }
 
 
-def draw_grid(pictures: np.ndarray, captions: list[str], columns: int = 8) -> Image.Image:
-    """The pictures enlarged to 128 pixels, each above its caption."""
-    side, label = 128, 14
+def draw_grid(
+    pictures: np.ndarray, captions: list[str], columns: int = 8, side: int = 128
+) -> Image.Image:
+    """The pictures enlarged to so many pixels, each above its caption."""
+    label = 14
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * side, rows * (side + label)), "white")
     draw, font = ImageDraw.Draw(grid), ImageFont.load_default(size=11)

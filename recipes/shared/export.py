@@ -12,7 +12,14 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer, RobertaTokenizer
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RobertaTokenizer,
+)
 
 KEPT = ("README.md", "*.png", "*.gif", "*.wav", "evaluation.json", "training.json")
 """Files beside the weights that a new export leaves as they are."""
@@ -26,11 +33,15 @@ def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) ->
         if isinstance(part, nn.Module):
             part.half()
     half.save_pretrained(staging)
-    if isinstance(half.tokenizer, CLIPTokenizer | RobertaTokenizer):
-        half.tokenizer.backend_tokenizer.model.save(str(staging / "tokenizer"))  # its two files
-    _declare_full_precision(staging / "text_encoder" / "config.json")
-    if isinstance(half.text_encoder, CLIPTextModel):
-        _name_as_on_the_hub(staging / "text_encoder" / "model.safetensors")
+    for name, part in half.components.items():
+        if isinstance(part, CLIPTokenizer | RobertaTokenizer):
+            part.backend_tokenizer.model.save(str(staging / name))  # its two files
+        if isinstance(part, PreTrainedModel):
+            _declare_full_precision(staging / name / "config.json")
+        if isinstance(part, CLIPTextModel | CLIPTextModelWithProjection):
+            _name_as_on_the_hub(staging / name / "model.safetensors")
+        if isinstance(part, PreTrainedTokenizerBase):
+            _rewrite(staging / name / "tokenizer_config.json", _without_empty_lists)
     _use_fast_tokenizer(staging)
     for pattern in KEPT:
         for file in folder.glob(pattern):
@@ -55,7 +66,10 @@ def _declare_full_precision(config: Path) -> None:
 def _name_as_on_the_hub(weights: Path) -> None:
     """Call CLIP's weights what transformers 4 calls them; transformers 5 reads both names."""
     prefix = "text_model."
-    tensors = {prefix + k.removeprefix(prefix): v for k, v in load_file(weights).items()}
+    tensors = {
+        name if name == "text_projection.weight" else prefix + name.removeprefix(prefix): value
+        for name, value in load_file(weights).items()
+    }
     save_file(tensors, weights, {"format": "pt"})
 
 
@@ -63,8 +77,10 @@ def _use_fast_tokenizer(folder: Path) -> None:
     """Let transformers 4 read T5's tokenizer from the one file that transformers 5 has written."""
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace('"T5Tokenizer"', '"T5TokenizerFast"'))
-    config = folder / "tokenizer" / "tokenizer_config.json"
-    _rewrite(config, lambda values: {k: v for k, v in values.items() if v != []})
+
+
+def _without_empty_lists(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != []}
 
 
 def _rewrite(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

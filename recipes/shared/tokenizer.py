@@ -14,14 +14,18 @@ MAX_LENGTH = 16
 """Tokens in a prompt; the longest caption of the emoji needs 11."""
 
 
-def prepare_tokenizer(captions: list[str], folder: Path) -> CLIPTokenizer:
+def prepare_tokenizer(
+    captions: list[str], folder: Path, max_length: int = MAX_LENGTH
+) -> CLIPTokenizer:
     """Learn the tokenizer once: ties are broken at random, so a resumed run must not relearn it."""
     if not folder.exists():
-        train_tokenizer(captions).save_pretrained(folder)
+        train_tokenizer(captions, max_length).save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def train_tokenizer(captions: list[str], max_merges: int = 2000) -> CLIPTokenizer:
+def train_tokenizer(
+    captions: list[str], max_length: int = MAX_LENGTH, max_merges: int = 2000
+) -> CLIPTokenizer:
     """Learn merges on the captions and lay the vocabulary out as CLIP does.
 
     That is: 256 bytes, the same bytes at a word's end, one entry for each merge in order, and the
@@ -34,7 +38,7 @@ def train_tokenizer(captions: list[str], max_merges: int = 2000) -> CLIPTokenize
     return CLIPTokenizer(
         vocab={piece: index for index, piece in enumerate(dict.fromkeys(pieces))},
         merges=merges,
-        model_max_length=MAX_LENGTH,
+        model_max_length=max_length,
     )
 
 

@@ -35,12 +35,17 @@ class CaptionTable:
         return torch.where(empty, self._empty, torch.stack(rows))
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> torch.Tensor:
-    """Token ids just as the pipeline makes them, padded on the side that the tokenizer says."""
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None
+) -> torch.Tensor:
+    """Token ids just as the pipeline makes them, padded on the side that the tokenizer says.
+
+    `length` is how many; the tokenizer's own maximum unless it is given.
+    """
     return tokenizer(
         texts,
         padding="max_length",
-        max_length=tokenizer.model_max_length,
+        max_length=length or tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
     ).input_ids

@@ -240,6 +240,13 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return state
 
 
+def images_seen(checkpoint: Path) -> int:
+    """How many samples the run of that checkpoint has taken in; 0 if there is none."""
+    if not checkpoint.exists():
+        return 0
+    return torch.load(checkpoint, weights_only=True, mmap=True)["images_seen"]
+
+
 def plot_curves(curves: dict[str, list[float]], path: Path) -> None:
     """Save the loss curves of the stages side by side as one PNG."""
     figure, panels = pyplot.subplots(

@@ -1,4 +1,4 @@
-"""The wheel carries the default miniature and the smallest; others are found by their folder."""
+"""The wheel carries the default miniature, the smallest and the hardest; a folder has others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import adaptive_diffusion as ad
 from adaptive_diffusion.miniatures import FOLDER, miniatures, pipeline_miniatures
 
 ROOT = Path(__file__).parents[2]
-CARRIED = {"digits", "emoji"}
+CARRIED = {"digits", "emoji", "scenes"}
 
 INSTALLED = f"""
 import os
@@ -24,6 +24,7 @@ from adaptive_diffusion.miniatures import miniatures
 assert "site" in ad.__file__, ad.__file__
 assert set(miniatures()) == {CARRIED}
 assert type(ad.load_miniature("digits")).__name__ == "DDIMPipeline"
+assert type(ad.load_miniature("scenes")).__name__ == "StableDiffusion3Pipeline"
 try:
     ad.load_miniature("emoji-dit")
 except ad.MiniatureError as error:
@@ -35,7 +36,7 @@ assert "transformer" in ad.load_miniature("emoji-dit").components
 """
 
 
-def test_the_wheel_carries_two(wheel: Path) -> None:
+def test_the_wheel_carries_three(wheel: Path) -> None:
     prefix = "adaptive_diffusion/miniatures/weights/"
     names = [name for name in ZipFile(wheel).namelist() if name.startswith(prefix)]
     assert {name.removeprefix(prefix).split("/")[0] for name in names} == CARRIED

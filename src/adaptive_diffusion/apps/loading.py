@@ -314,7 +314,7 @@ def _download(hub_id: str, options: LoadOptions) -> Path:
 def _from_folder(folder: Path, dtype: torch.dtype, options: LoadOptions) -> Any:
     import diffusers
 
-    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+    from adaptive_diffusion.miniatures import clean_sample, griffin_lim, patches  # noqa: F401  folders name them
 
     _refuse_code(folder)
     more: dict[str, Any] = {"use_safetensors": True} if options.safetensors_only else {}

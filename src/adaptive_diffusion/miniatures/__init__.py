@@ -1,9 +1,9 @@
 """Small, really trained models that load offline.
 
 Each is a folder with a model card beside the weights: a pipeline in diffusers' own format or, where
-its data are no media, a model with a sampling loop of its own. `emoji` and `digits` come with the
-package; the others are in the repository, under `weights/` as well, and are found wherever the
-environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
+its data are no media, a model with a sampling loop of its own. `emoji`, `digits` and `scenes` come
+with the package; the others are in the repository, under `weights/` as well, and are found wherever
+the environment variable `ADAPTIVE_DIFFUSION_MINIATURES` says that they are.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ GUIDANCE = {
     "emoji-dit": 3.0,
     "motion": 3.0,
     "motion-dit": 3.0,
+    "scenes": 4.0,
     "sounds": 2.5,
 }
 """The guidance scale at which what a miniature makes is best; pass it to the pipeline's call."""
 
 ARGUMENTS: dict[str, dict[str, int]] = {
     "motion-dit": {"height": 32, "width": 32, "num_frames": 17},
+    "scenes": {"max_sequence_length": 12},
 }
 """What else to pass to the call of a miniature whose class was made for a larger model."""
 
@@ -87,6 +89,7 @@ def load_miniature(name: str = "emoji", **options: Any) -> Any:
         return Motions.load(at_hand[name], **options)
     from diffusers import DiffusionPipeline
 
-    from adaptive_diffusion.miniatures import griffin_lim  # noqa: F401  `sounds` names it
+    # Folders of miniatures name these.
+    from adaptive_diffusion.miniatures import clean_sample, griffin_lim, patches  # noqa: F401
 
     return DiffusionPipeline.from_pretrained(at_hand[name], local_files_only=True, **options)

@@ -23,12 +23,19 @@ _SOUNDS = (
     *("a whistle playing a high note", "a laser playing short repeated notes"),
     *("a bell playing three falling notes", "a guitar playing a low note"),
 )
+_SCENES = (
+    *("a red ball", "a cat and a star", "a blue house on grass", "a pink heart at night"),
+    *("an orange boat at sea", "a green tree and a yellow flower", "a purple fish"),
+    *("a mushroom and a red box on a carpet", "a yellow moon at night", "a blue cat on snow"),
+    *("a pink flower and a blue ball on sand", "a red house and a green tree"),
+)
 
 PROMPTS: dict[str, tuple[str, ...]] = {
     "emoji": _EMOJI,
     "emoji-dit": _EMOJI,
     "motion": _MOTION,
     "motion-dit": _MOTION,
+    "scenes": _SCENES,
     "sounds": _SOUNDS,
 }
 """For each miniature that takes prompts, some of those that it was trained on."""

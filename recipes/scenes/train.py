@@ -1,0 +1,123 @@
+"""Train the scenes miniature: text-to-image by flow matching, in Stable Diffusion 3's format.
+
+One command goes from nothing to weights, and goes on where it stopped if it is interrupted::
+
+    python -m recipes.scenes.train
+
+The pictures are drawn as it goes, each for one step only.  Denoiser and text encoders are trained
+together; the averaged weights are exported now and then, and the result is evaluated.  To train
+further, give it more minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adaptive_diffusion.miniatures.clean_sample import LEAST_NOISE
+from recipes.motion_dit.tokenizer import build_tokenizer
+from recipes.scenes.data import all_captions, drawn_batches
+from recipes.scenes.evaluate import evaluate
+from recipes.scenes.model import (
+    ADAMW_NAMES,
+    TEXT_TOKENS,
+    TextToVelocity,
+    build_pipeline,
+    prepare_autoencoder,
+)
+from recipes.shared.export import export_pipeline
+from recipes.shared.options import add_training_options, denoiser_settings
+from recipes.shared.tokenizer import prepare_tokenizer
+from recipes.shared.train_denoiser import stratified_sigmas, tokenize, train_denoiser
+from recipes.shared.training import (
+    count_parameters,
+    images_seen,
+    plot_curves,
+    progress_record,
+    seed_everything,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/scenes"
+WORK = ROOT / "build/scenes"
+TRAINING_SHIFT = 1.5
+"""Of the noise levels in training: between that of drawing a picture and none."""
+
+
+def read_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_training_options(
+        parser,
+        minutes=480,
+        batch_size=32,
+        export_minutes=20,
+        workers=1,
+        work=WORK,
+        output=WEIGHTS,
+    )
+    parser.add_argument("--caption-drop", type=float, default=0.1)
+    return parser.parse_args()
+
+
+def shifted(sigmas: Tensor) -> Tensor:
+    """Noise levels moved towards 1, as a scheduler's shift does."""
+    return TRAINING_SHIFT * sigmas / (1 + (TRAINING_SHIFT - 1) * sigmas)
+
+
+def main() -> None:
+    """Read the options, train, export, evaluate."""
+    options = read_options()
+    seed_everything(options.seed)
+    clip_tokenizer = prepare_tokenizer(all_captions(), options.work / "tokenizer", TEXT_TOKENS)
+    t5_tokenizer = build_tokenizer(all_captions())
+    autoencoder = prepare_autoencoder(options.seed, options.work / "autoencoder")
+    model = TextToVelocity(clip_tokenizer, t5_tokenizer)
+    settings = denoiser_settings(options)
+    checkpoint = options.work / "transformer.pt"
+
+    def batches() -> Iterator[tuple[Tensor, ...]]:
+        drawn = drawn_batches(options.seed, images_seen(checkpoint), settings.batch_size)
+        for pictures, captions in drawn:
+            clean = autoencoder.encode(pictures.permute(0, 3, 1, 2) / 127.5 - 1).latents
+            dropped = (torch.rand(len(captions)) < options.caption_drop).tolist()
+            texts = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
+            yield (
+                clean,
+                torch.randn_like(clean),
+                shifted(stratified_sigmas(len(clean))),
+                tokenize(clip_tokenizer, texts),
+                tokenize(t5_tokenizer, texts, TEXT_TOKENS),
+            )
+
+    def loss(clean: Tensor, noise: Tensor, sigmas: Tensor, *tokens: Tensor) -> Tensor:
+        shares = sigmas[:, None, None, None]
+        noisy = torch.lerp(clean, noise, shares)
+        velocity = (noisy - clean) / shares.clamp(min=LEAST_NOISE)
+        return functional.mse_loss(model(noisy, sigmas, *tokens), velocity)
+
+    def export(state: dict) -> None:
+        pipeline = build_pipeline(autoencoder, model, clip_tokenizer, t5_tokenizer)
+        export_pipeline(pipeline, options.output, options.work / "staging")
+        plot_curves({"velocity": state["curve"]}, options.output / "loss.png")
+        encoders = (model.text_encoder, model.text_encoder_2, model.text_encoder_3)
+        run = {
+            "seed": options.seed,
+            "transformer_parameters": count_parameters(model.transformer),
+            "text_encoder_parameters": sum(count_parameters(encoder) for encoder in encoders),
+            **progress_record(state, "images"),
+        }
+        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+
+    train_denoiser(model, loss, batches(), checkpoint, settings, export, ADAMW_NAMES)
+    evaluate(options.output, options.work / "judge.pt", options.seed)
+
+
+if __name__ == "__main__":
+    main()
