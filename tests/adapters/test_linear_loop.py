@@ -124,7 +124,7 @@ class ByReplay:
         self._times = found.times
         self._forecaster = Forecaster(policy, schedule, 1)
         if any(found.noise):
-            self._forecaster.expect_noise()
+            self._forecaster.hear_of_noise(True)
         self._trace = Trace(schedule)
         self._values: list[Tensor] = []
 

@@ -106,7 +106,7 @@ def test_bad_options_are_found_before_the_model_is_loaded(cli, monkeypatch, argu
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(loading, "_from_pretrained", refuse)
+    monkeypatch.setattr(loading, "_load", refuse)
     assert words in cli("doctor", *arguments).error
 
 

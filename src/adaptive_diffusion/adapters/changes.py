@@ -237,7 +237,7 @@ class Attributes:
         for each in self._objects:
             is_module = isinstance(each, nn.Module)
             for part in each.modules() if is_module else [each]:
-                if isinstance(part, nn.Module):
+                if isinstance(part, nn.Module) and isinstance(part._modules, dict):  # not scripted
                     self._references += [(part._modules, name) for name in part._modules]
                 if not type(part).__module__.startswith("torch."):
                     self._add(vars(part), _has_many_numbers(part), is_module)
