@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -490,9 +491,58 @@ def lcm() -> LCMScheduler:
 with_control = {"side_networks": ("controlnet",), "controlnet": control_net}
 with_guidance_input = {"scheduler": lcm, "unet": unet(time_cond_proj_dim=32)}
 
+
+class Proxy:
+    """A scheduler of somebody's own: everything is the inner one's."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def injected() -> DiffusionPipeline:
+    """With a scheduler that was put into the ready pipeline."""
+    pipe = stable_diffusion(diffusers.StableDiffusionPipeline)
+    pipe.scheduler = Proxy(pipe.scheduler)
+    return pipe
+
+
+@dataclass
+class ForeignAnswer:
+    """A plain dataclass, and no output class of diffusers."""
+
+    sample: torch.Tensor
+
+    def __getitem__(self, place: int) -> torch.Tensor:
+        return (self.sample,)[place]
+
+
+class ForeignUNet(torch.nn.Module):
+    """A denoiser that is no model of diffusers."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config = inner, inner.config
+        self.dtype, self.device = inner.dtype, inner.device
+
+    def forward(self, sample: torch.Tensor, timestep: Any, **more: Any) -> ForeignAnswer:
+        return ForeignAnswer(self.inner(sample, timestep, **more | {"return_dict": True}).sample)
+
+
+def foreign() -> DiffusionPipeline:
+    """With a denoiser that was put into the ready pipeline."""
+    pipe = stable_diffusion(diffusers.StableDiffusionPipeline)
+    pipe.unet = ForeignUNet(pipe.unet)
+    return pipe
+
+
 PIPELINES: list[TinyPipeline] = [
     entry(diffusers.StableDiffusionPipeline, variant="v-prediction", scheduler=v_prediction),
     entry(diffusers.StableDiffusionPipeline, ip_adapter_inputs, "ip-adapter", build=ip_adapter),
+    entry(diffusers.StableDiffusionPipeline, variant="injected scheduler", build=injected),
+    entry(diffusers.StableDiffusionPipeline, variant="foreign denoiser", build=foreign),
     entry(
         diffusers.StableDiffusionInpaintPipeline,
         inpaint_inputs,
