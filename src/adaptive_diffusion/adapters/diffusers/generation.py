@@ -245,7 +245,8 @@ class Generation:
             loop.turn(output)
         elif loop.is_computed and loop.has_changed_meanwhile():
             loop.restart()
-        loop.attributes.note()
+        if loop.plan is None or any(loop.plan):  # a module was called, and may have changed itself
+            loop.attributes.note()
 
     def _look_again_at_rows(self, loop: Loop, sample: Tensor) -> None:
         """Samples that were all alike at first may show later whose rows are whose."""
