@@ -131,6 +131,7 @@ def test_a_question_of_a_callbacks_own_gets_its_own_answer() -> None:
     with ad.accelerate(with_callback, Plans(PLAN)) as run:
         skipped = with_callback(callback=callback)
         own = list(asked)
+        assert torch.equal(with_callback(callback), skipped)  # by position
         assert run.report.mask == [list(PLAN)]
         assert torch.equal(with_callback(), skipped)
     assert len(own) == STEPS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import types
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -172,7 +173,7 @@ def _accelerated(cls: Any) -> Any:
         if asked_steps(cls, *args, **kwargs) == 0:
             raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
         run = _Run(self, setting)
-        with _callbacks_apart(kwargs) as kwargs, run.active():
+        with _callbacks_apart(cls, args, kwargs) as (args, kwargs), run.active():
             result = cls.__call__(self, *args, **kwargs)
         if isinstance(result, types.GeneratorType):
             return run.through(result)
@@ -254,18 +255,26 @@ def _check_loop(calibrated: tuple[int, int] | None, steps: int) -> str:
 
 
 @contextmanager
-def _callbacks_apart(kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The arguments with callbacks that ask the denoiser questions of their own, if they ask."""
-    changed = dict(kwargs)
+def _callbacks_apart(
+    cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """A call's arguments, with callbacks whose questions to the denoiser are their own."""
+    names = [*inspect.signature(cls.__call__).parameters][1:]
     with ExitStack() as stack:
-        for name, value in kwargs.items():
+
+        def apart(name: str, value: Any) -> Any:
             if "callback" not in name or not callable(value):
-                continue
+                return value
             if inspect.isroutine(value) or isinstance(value, functools.partial):
-                changed[name] = functools.update_wrapper(untouched(value), value)
-            else:  # an object that the pipeline may know by its class
-                stack.enter_context(_called_apart(value))
-        yield changed
+                return functools.update_wrapper(untouched(value), value)
+            stack.enter_context(_called_apart(value))  # the pipeline may know it by its class
+            return value
+
+        placed = itertools.zip_longest(names[: len(args)], args, fillvalue="")
+        yield (
+            tuple(apart(name, value) for name, value in placed),
+            {name: apart(name, value) for name, value in kwargs.items()},
+        )
 
 
 @contextmanager
