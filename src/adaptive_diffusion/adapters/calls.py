@@ -94,7 +94,10 @@ def has_unclear_rows(value: Any, rows: int) -> bool:
     if hasattr(value, "__array__"):
         return getattr(value, "ndim", 0) > 0 and len(value) == rows
     if isinstance(value, (list, tuple)) and len(value) == rows:
-        have_rows = all(isinstance(each, Tensor) and each.shape[:1] == (rows,) for each in value)
+        have_rows = all(
+            isinstance(each, Tensor) and each.ndim and len(each) and len(each) % rows == 0
+            for each in value
+        )
         hold_tensors = any(tensors(each) for each in value)
         are_alike = not hold_tensors and all(each == value[0] for each in value)
         return not have_rows and not are_alike

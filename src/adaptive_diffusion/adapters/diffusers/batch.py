@@ -285,7 +285,7 @@ def _mismatch(
         if _may_keep(value):
             kind = type(value).__name__
             return f"the denoiser's argument {name!r} ({kind}) may keep what it is shown"
-        if is_row_list(value) or _is_cache(value):
+        if is_row_list(value) or _is_cache(value) or _is_position_table(name):
             continue
         if isinstance(_given(args, kwargs), Tensor) and has_unclear_rows(value, len(given)):
             return f"the rows of the denoiser's argument {name!r} can't be matched to samples"
