@@ -81,7 +81,7 @@ class _Value:
     def changes_to(self, value: Any, after_skip: bool, late: list[Tensor]) -> bool:
         """Takes in the next value; whether it differs from one that rested."""
         moved = not self._is_still(value, late)
-        if after_skip and not moved:
+        if after_skip and not moved and self._was_seen_to_move:
             return False
         is_number = not isinstance(value, Tensor) or value.ndim < 2
         rested = self._rests >= (_RESTS_OF_NUMBERS if is_number else 1)

@@ -306,8 +306,10 @@ class AdaptiveDenoiser:
 
         def fill(tensor: Tensor) -> Tensor:
             key = place, next(places)
-            has_rows = tensor.is_floating_point() and tensor.ndim > 0 and len(tensor) == len(x)
-            return trajectory.fill(key, tensor, x) if has_rows else tensor
+            is_whole = len(trajectory.traces) == 1  # then it needs no rows
+            has_rows = tensor.ndim > 0 and len(tensor) == len(x)
+            can_be_filled = tensor.is_floating_point() and (is_whole or has_rows)
+            return trajectory.fill(key, tensor, x) if can_be_filled else tensor
 
         return map_tensors(fill, output)
 
