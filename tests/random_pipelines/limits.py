@@ -59,6 +59,15 @@ FAULTS = (
         "a number that changes soon after its branch has come is not noticed",
         plans=plans_of("c.cccc.cc...,c.ccc.ccc.cc"),
     ),
+    Fault(
+        {
+            "renewed": "copied in place",
+            "change": ("in place", "new tensor", "one sample"),
+            "guidance": ("has a gap", "begins late", "negative has a gap"),
+        },
+        "a buffer that is written at every step is known to rest only after three",
+        plans=plans_of("ccc.cc..c.cc,c.ccc.ccc.cc"),
+    ),
     *(Fault({"callback": each}, "what a pipeline asks on its own is a step") for each in _ASKS),
     Fault({"layout": "stepped one by one"}, "no note says that the batch is whole", batches=True),
     Fault({"writes": "into the sample", "grad": "inference"}, "steps are computed for nothing"),
