@@ -509,3 +509,38 @@ def test_a_start_that_fails_changes_nothing() -> None:
 def test_a_policy_is_a_policy(policy: Any) -> None:
     with pytest.raises(PolicyError, match="must be a Policy"):
         AdaptiveDenoiser(Gaussian(), policy)
+
+
+# Half precision -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_step", [False, True], ids=["step unknown", "step known"])
+@pytest.mark.parametrize("calls", [1, 2], ids=["one call", "two calls"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("started", ["exact", "rounded"])
+def test_steps_may_have_one_value_in_half_precision(
+    started: str, dtype: torch.dtype, calls: int, has_step: bool
+) -> None:
+    """The sample tells them apart, or the step that was taken between them."""
+    exact = [1000 - i / 2 for i in range(20)]
+    rounded = torch.tensor(exact).to(dtype)
+    assert len(set(rounded.tolist())) < len(exact) or dtype == torch.float16
+    mask = [i % 3 != 2 for i in range(20)]
+
+    def step(output: Tensor, t: Any, x: Tensor) -> Tensor:
+        return x - 0.1 * output
+
+    rows: list[float] = []
+
+    def model(x: Tensor, t: Any) -> Tensor:
+        rows.append(float(t))
+        return x.tanh()
+
+    denoise = AdaptiveDenoiser(model, FixedSchedule(mask), step if has_step else None)
+    denoise.start(exact if started == "exact" else rounded)
+    x = start(1).to(dtype)
+    for t in rounded:
+        output = sum(denoise(x, t) for _ in range(calls)) / calls
+        x = denoise.step(output, t, x) if has_step else step(output, t, x)
+    assert denoise.report().mask == [mask]
+    assert len(rows) == calls * sum(mask)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.server.decoding import picture_decoders
+from adaptive_diffusion.apps.server.joining import Call, split
 from adaptive_diffusion.apps.server.meeting import Meeting, NotFiniteError
 from adaptive_diffusion.apps.sharing import own_pipeline
 
@@ -403,3 +404,17 @@ def test_a_closed_meeting_leaves_the_modules_as_they_were(tiny: Any) -> None:
     assert (type(pipe.unet), type(pipe.vae.decoder)) != classes
     meeting.close()
     assert (type(pipe.unet), type(pipe.vae.decoder)) == classes
+
+
+def test_an_answer_that_can_not_be_taken_apart_is_not_handed_to_several() -> None:
+    """An object with tensors in it would reach every call whole."""
+
+    @dataclass
+    class Answer:
+        sample: Tensor
+
+    calls = [Call((torch.ones(1, 2), 5), {}) for _ in range(2)]
+    joined = split((torch.arange(4.0).view(2, 2),), calls)
+    assert [part[0].tolist() for part in joined] == [[[0, 1]], [[2, 3]]]
+    with pytest.raises(ValueError, match="holds tensors in a Answer"):
+        split(Answer(torch.ones(2, 2)), calls)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from adaptive_diffusion.adapters.containers import tensors
 from adaptive_diffusion.adapters.diffusers.batch import input_of
 
 __all__ = ["Call", "are_finite", "difference", "join", "may_join", "split"]
@@ -90,6 +91,8 @@ def split(output: Any, calls: Sequence[Call]) -> list[Any]:
     parts = []
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
+            if tensors(leaf):  # an object that is not taken apart
+                raise ValueError(f"the denoiser's output holds tensors in a {type(leaf).__name__}")
             parts.append([leaf] * len(calls))
         elif leaf.ndim and len(leaf) == sum(rows):
             parts.append(list(leaf.split(rows)))
