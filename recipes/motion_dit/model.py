@@ -16,7 +16,9 @@ from diffusers import (
     LTXVideoTransformer3DModel,
 )
 from torch import Tensor, nn
-from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import T5TokenizerFast
+
+from recipes.shared.text_encoder import build_t5_encoder
 
 FRAMES = 17
 """In a clip: the first, and eight times two more."""
@@ -49,7 +51,7 @@ class TextToVelocity(nn.Module):
 
     def __init__(self, tokenizer: T5TokenizerFast, latent_channels: int) -> None:
         super().__init__()
-        self.text_encoder = build_text_encoder(tokenizer)
+        self.text_encoder = build_t5_encoder(tokenizer, TEXT_WIDTH)
         self.transformer = build_transformer(latent_channels)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
@@ -78,24 +80,6 @@ class TextToVelocity(nn.Module):
             return_dict=False,
         )[0]
         return velocity.transpose(1, 2).view_as(noisy)
-
-
-def build_text_encoder(tokenizer: T5TokenizerFast) -> T5EncoderModel:
-    """Two layers."""
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=TEXT_WIDTH,
-            d_kv=TEXT_WIDTH // 4,
-            d_ff=2 * TEXT_WIDTH,
-            num_layers=2,
-            num_heads=4,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
 
 
 def build_transformer(latent_channels: int) -> LTXVideoTransformer3DModel:

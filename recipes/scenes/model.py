@@ -16,8 +16,6 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    T5Config,
-    T5EncoderModel,
     T5TokenizerFast,
 )
 
@@ -25,6 +23,7 @@ from adaptive_diffusion.miniatures.clean_sample import CleanSampleTransformer
 from adaptive_diffusion.miniatures.patches import PatchAutoencoder
 from recipes.scenes.data import draw_pictures
 from recipes.scenes.drawing import SIZE
+from recipes.shared.text_encoder import build_t5_encoder
 
 LATENT_SIZE, LATENT_CHANNELS = SIZE // 8, 128
 BASIS_PICTURES = 1000
@@ -61,7 +60,7 @@ class TextToVelocity(nn.Module):
         super().__init__()
         self.text_encoder = build_clip(clip_tokenizer)
         self.text_encoder_2 = build_clip(clip_tokenizer)
-        self.text_encoder_3 = build_t5(t5_tokenizer)
+        self.text_encoder_3 = build_t5_encoder(t5_tokenizer, TEXT_WIDTH)
         self.transformer = build_transformer()
 
     def forward(
@@ -94,24 +93,6 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
             num_attention_heads=2,
             max_position_embeddings=tokenizer.model_max_length,
             bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
-
-
-def build_t5(tokenizer: T5TokenizerFast) -> T5EncoderModel:
-    """Two layers of four heads."""
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=TEXT_WIDTH,
-            d_kv=TEXT_WIDTH // 4,
-            d_ff=2 * TEXT_WIDTH,
-            num_layers=2,
-            num_heads=4,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
     )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_diffusion.adapters.containers import leaves, version_of
+from adaptive_diffusion.adapters.containers import address_of, leaves, version_of
 
 __all__ = ["Arguments", "Attributes"]
 
@@ -53,7 +53,7 @@ class Arguments:
             beside: addresses of storages that don't count: what a ControlNet has answered.
         """
         values = [
-            None if isinstance(leaf, Tensor) and _address(leaf) in beside else leaf
+            None if isinstance(leaf, Tensor) and address_of(leaf) in beside else leaf
             for leaf in leaves((args, kwargs))
             if isinstance(leaf, (Tensor, *_SCALARS))
         ]
@@ -123,7 +123,7 @@ class _Value:
             self._held, self._version, self._is_copy = value, None, False
             return
         before = self._address
-        self._address = _address(value)
+        self._address = address_of(value)
         in_place = before == self._address
         written_over = in_place and (self._was_seen_to_move or self._is_copy)
         self._moves = self._moves + 1 if self._was_seen_to_move else 0
@@ -152,10 +152,6 @@ def _is_same(a: Tensor, b: Tensor) -> bool:
         and a.stride() == b.stride()
         and a.dtype == b.dtype
     )
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 _TORCHS_OWN = frozenset(vars(nn.Module()))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "address_of",
     "is_plain",
     "items",
     "leaves",
@@ -86,6 +87,11 @@ def is_plain(leaf: Any) -> bool:
     An object of unknown kind may hold tensors where nobody looks for them.
     """
     return isinstance(leaf, _PLAIN)
+
+
+def address_of(tensor: Tensor) -> int:
+    """Where its numbers stand; the same for all views of one storage."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def version_of(tensor: Tensor) -> int | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adaptive_diffusion.adapters.calls import Branch, Call, copied, is_patched, modules_of
 from adaptive_diffusion.adapters.changes import Attributes
-from adaptive_diffusion.adapters.containers import map_tensors, tensors
+from adaptive_diffusion.adapters.containers import address_of, map_tensors, tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, call_on_rows, layout_of
 from adaptive_diffusion.adapters.diffusers.components import name_of
 from adaptive_diffusion.adapters.diffusers.loop import Loop
@@ -98,7 +98,7 @@ class Generation:
             if any(loop.plan or ()) and loop.attributes is not None:
                 loop.attributes.note()
         if self._roles.is_side_network(module):
-            loop.prepared |= {each.untyped_storage().data_ptr() for each in tensors(answer)}
+            loop.prepared |= set(map(address_of, tensors(answer)))
         return answer
 
     def _call_unknown(self, call: Call) -> Any:
