@@ -6,20 +6,24 @@ One command goes from nothing to weights, and goes on where it stopped if it is 
 
 The pictures are drawn as it goes, each for one step only.  Denoiser and text encoders are trained
 together; the averaged weights are exported now and then, and the result is evaluated.  To train
-further, give it more minutes.
+further, give it more minutes.  Where the checkpoint is lost, `--exported FOLDER` goes on from the
+weights there; the optimizer starts anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 from torch.nn import functional
 
+from adaptive_diffusion.miniatures import patches  # noqa: F401  weights name it
 from adaptive_diffusion.miniatures.clean_sample import LEAST_NOISE
 from recipes.motion_dit.tokenizer import build_tokenizer
 from recipes.scenes.data import all_captions, drawn_batches
@@ -34,12 +38,19 @@ from recipes.scenes.model import (
 from recipes.shared.export import export_pipeline
 from recipes.shared.options import add_training_options, denoiser_settings
 from recipes.shared.tokenizer import prepare_tokenizer
-from recipes.shared.train_denoiser import stratified_sigmas, tokenize, train_denoiser
+from recipes.shared.optimizer import build_optimizers
+from recipes.shared.train_denoiser import (
+    average_of,
+    stratified_sigmas,
+    tokenize,
+    train_denoiser,
+)
 from recipes.shared.training import (
     count_parameters,
     images_seen,
     plot_curves,
     progress_record,
+    save_checkpoint,
     seed_everything,
 )
 
@@ -63,6 +74,7 @@ def read_options() -> argparse.Namespace:
         output=WEIGHTS,
     )
     parser.add_argument("--caption-drop", type=float, default=0.1)
+    parser.add_argument("--exported", type=Path, help="weights to go on from without a checkpoint")
     return parser.parse_args()
 
 
@@ -71,10 +83,34 @@ def shifted(sigmas: Tensor) -> Tensor:
     return TRAINING_SHIFT * sigmas / (1 + (TRAINING_SHIFT - 1) * sigmas)
 
 
+def begin_from(exported: Path, options: argparse.Namespace) -> None:
+    """Makes a checkpoint of exported weights, and takes over their autoencoder and tokenizer."""
+    pipeline = StableDiffusion3Pipeline.from_pretrained(exported, torch_dtype=torch.float32)
+    shutil.copytree(exported / "vae", options.work / "autoencoder", dirs_exist_ok=True)
+    shutil.copytree(exported / "tokenizer", options.work / "tokenizer", dirs_exist_ok=True)
+    model = TextToVelocity(pipeline.tokenizer, pipeline.tokenizer_3)
+    for name, part in model.named_children():
+        part.load_state_dict(getattr(pipeline, name).state_dict())
+    optimizers = build_optimizers(model, options.lr, options.workers, ADAMW_NAMES)
+    run = json.loads((exported / "training.json").read_text())
+    state = {
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "average": average_of([p for p in model.parameters() if p.requires_grad]).state_dict(),
+        "spent": 60 * run["minutes"],
+        "curve": [],
+        "step": run["steps"],
+        "images_seen": run["images_seen"],
+    }
+    save_checkpoint(options.work / "transformer.pt", state)
+
+
 def main() -> None:
     """Read the options, train, export, evaluate."""
     options = read_options()
     seed_everything(options.seed)
+    if options.exported is not None and not (options.work / "transformer.pt").exists():
+        begin_from(options.exported, options)
     clip_tokenizer = prepare_tokenizer(all_captions(), options.work / "tokenizer", TEXT_TOKENS)
     t5_tokenizer = build_tokenizer(all_captions())
     autoencoder = prepare_autoencoder(options.seed, options.work / "autoencoder")

@@ -69,6 +69,11 @@ def stratified_sigmas(batch_size: int) -> torch.Tensor:
     return torch.special.ndtri(stratified(batch_size).clamp(1e-4, 1 - 1e-4)).sigmoid()
 
 
+def average_of(parameters: list[nn.Parameter]) -> EMAModel:
+    """The exponential average of the weights, which forgets faster at first."""
+    return EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
+
+
 def train_denoiser(
     model: nn.Module,
     loss: Callable[..., torch.Tensor],
@@ -83,7 +88,7 @@ def train_denoiser(
     The arguments are those of `train`.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
+    average = average_of(parameters)
 
     def export_average(state: dict) -> None:
         average.store(parameters)
