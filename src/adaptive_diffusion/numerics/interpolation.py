@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["growth", "lagrange_weights"]
+__all__ = ["Polynomials", "growth", "lagrange_weights"]
 
 
 def lagrange_weights(nodes: Sequence[float], at: float) -> list[float]:
@@ -31,3 +31,21 @@ def lagrange_weights(nodes: Sequence[float], at: float) -> list[float]:
 def growth(nodes: Sequence[float], at: float) -> float:
     """How fast the polynomial's error has grown at `at`: the product of distances to the nodes."""
     return math.prod(abs(at - node) for node in nodes)
+
+
+class Polynomials:
+    """The weights of outputs in a line to be extrapolated, and a parabola to be interpolated.
+
+    Args:
+        coordinates: where the outputs of all steps stand.
+    """
+
+    remembers = 2
+    """How many outputs before the present one are needed."""
+
+    def __init__(self, coordinates: Sequence[float]) -> None:
+        self._coordinates = coordinates
+
+    def weights(self, nodes: Sequence[int], at: int) -> list[float]:
+        """Of the outputs at the steps `nodes`, all of which count, in the one at `at`."""
+        return lagrange_weights([self._coordinates[node] for node in nodes], self._coordinates[at])

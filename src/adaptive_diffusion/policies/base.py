@@ -9,6 +9,7 @@ from numbers import Integral, Real
 
 from adaptive_diffusion.errors import PolicyError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.numerics.statistics import Statistics
 
 __all__ = ["Policy", "Trace", "require_count", "require_positive_number"]
 
@@ -78,6 +79,15 @@ class Policy(ABC):
     @abstractmethod
     def decide(self, trace: Trace) -> bool:
         """Whether the denoiser must be called at `trace.step`."""
+
+    def statistics_of(self, schedule: NoiseSchedule, stream: int) -> Statistics | None:
+        """What was measured of a loop's outputs; None where lines are drawn through them.
+
+        Args:
+            schedule: the loop's steps.
+            stream: which of its streams, in the order in which they come.
+        """
+        return None
 
     def check_steps(self, steps: int) -> None:  # noqa: B027  most policies serve any number
         """Raises `StepsError` if the policy can't serve a loop of that many steps."""

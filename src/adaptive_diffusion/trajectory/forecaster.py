@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adaptive_diffusion.numerics.interpolation import Polynomials
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.rows import rowwise_norm, select_rows
 from adaptive_diffusion.policies import Policy
@@ -20,6 +21,9 @@ _MOSTLY_NOISE = 0.5  # above this share of noise a sample is not yet pulled to o
 class Forecaster:
     """Forecasts, compares and interpolates the outputs of one sequence of steps.
 
+    A forecast is a weighted sum of the last outputs. If the policy brings a model's statistics, the
+    weights follow from these. Otherwise they are a line's.
+
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
     two; as far along it as the sample's outputs have kept to such lines, if the policy observes
     errors. Where the solver adds noise, lines through outputs lead astray, and the predicted
@@ -27,10 +31,14 @@ class Forecaster:
     not change the picture, and reusing the noise, as if all of it became picture.
     """
 
-    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
+    def __init__(
+        self, policy: Policy, schedule: NoiseSchedule, samples: int, stream: int = 0
+    ) -> None:
         self._policy = policy
         self._schedule = schedule
         self._samples = samples
+        self._statistics = policy.statistics_of(schedule, stream)
+        self._weights = self._statistics or Polynomials(schedule.coordinates)
         self._history: History | None = None
         self._agreement = Agreement(samples)
         self._noisy = False
@@ -80,13 +88,16 @@ class Forecaster:
         if self._history is None:
             return output
         if self._noisy:
-            return self._output_of(step, self._history.latest, output, sample)
+            return self._output_of(step, self._velocity(step), output, sample)
+        assert self._history.latest is not None
         base = select_rows(mask, self._history.latest, output)
         if not self._policy.extrapolates:
             return base
-        change = self._history.change(self._schedule.coordinates[step])
+        change = self._change(step)
         if change is None:
             return base
+        if self._statistics is not None:
+            return (base.float() + change).to(base.dtype)
         forecast = self._agreement.move(base, change)
         if self._policy.observes == "errors" and any(mask):
             self._agreement.measure(mask, output.float() - base.float(), change)
@@ -116,25 +127,27 @@ class Forecaster:
         only follow the swing.
         """
         assert self._history is not None
-        coordinates = self._schedule.coordinates
-        between = self._history.parabola(value, coordinates[step], coordinates[at])
+        between = self._history.between(
+            value, step, lambda nodes: self._weights.weights(nodes, at)
+        )
         if self._noisy:
             return self._output_of(at, between, output, sample)
-        if self._schedule.noise[step] >= _MOSTLY_NOISE:
+        if self._statistics is not None or self._schedule.noise[step] >= _MOSTLY_NOISE:
             return between
         return self._agreement.choose(between, output)
 
     def follow(self, step: int, output: Tensor, correction: Tensor) -> Tensor:
         """`output`, computed for a sample that has since been moved by `correction`.
 
-        What the denoiser has said of the picture stays: the same clean sample is predicted.
+        By as much as was measured. Where nothing was, what the denoiser has said of the picture
+        stays: the same clean sample is predicted.
         """
-        if self._schedule.clean is None:
+        response = self._response(step)
+        if response is None:
             return output
-        a, b = self._schedule.clean[step]
         channels = correction.shape[1]
         followed = output.clone()
-        followed[:, :channels] -= (a / b) * correction
+        followed[:, :channels] += response * correction
         return followed
 
     def remember(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> None:
@@ -142,9 +155,28 @@ class Forecaster:
         if not any(mask):
             return
         if self._history is None:
-            self._history = History(self._samples)
+            self._history = History(self._samples, self._weights.remembers)
         value = self.value(step, output, sample).detach()
-        self._history.remember(mask, value, self._schedule.coordinates[step])
+        self._history.remember(mask, value, step)
+
+    def _change(self, step: int) -> Tensor | None:
+        assert self._history is not None
+        return self._history.change(lambda nodes: self._weights.weights(nodes, step))
+
+    def _velocity(self, step: int) -> Tensor:
+        """What is forecast where the solver adds noise: of velocities, a line is no better."""
+        assert self._history is not None
+        assert self._history.latest is not None
+        change = None if self._statistics is None else self._change(step)
+        return self._history.latest if change is None else self._history.latest + change
+
+    def _response(self, step: int) -> float | None:
+        if self._statistics is not None:
+            return self._statistics.responses[step]
+        if self._schedule.clean is None:
+            return None
+        a, b = self._schedule.clean[step]
+        return -a / b
 
     def _output_of(self, step: int, velocity: Tensor, output: Tensor, sample: Tensor) -> Tensor:
         mean = self._schedule.output_of(step, velocity, sample)

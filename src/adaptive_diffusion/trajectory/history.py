@@ -1,71 +1,78 @@
-"""The values computed last, sample by sample, and the polynomials through them."""
+"""The values computed last, sample by sample, and weighted sums of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-from adaptive_diffusion.numerics.interpolation import lagrange_weights
-from adaptive_diffusion.numerics.rows import select_rows, weighted_sum
+from adaptive_diffusion.numerics.rows import per_row, select_rows
 
 __all__ = ["History"]
 
-_LENGTH = 2  # a line is extrapolated through two, a parabola interpolated with the next one
+Weigh = Callable[[list[int]], list[float]]
+"""The weights of the values at these steps, the latest first."""
 
 
 class History:
-    """The last two computed values of every sample and the coordinates where they stand.
+    """The last few computed values of every sample and the steps where they stand.
 
-    Samples may have been computed at different steps: slot m holds every sample's m-th latest.
+    Samples may have been computed at different steps: slot m holds every sample's m-th latest. All
+    are kept in one tensor, in float32, so that a sum of them takes two operations.
     """
 
-    def __init__(self, samples: int) -> None:
-        self._slots: list[Tensor] = []
-        self._nodes: list[list[float]] = [[] for _ in range(samples)]
-
-    @property
-    def latest(self) -> Tensor:
-        """Every sample's latest value."""
-        return self._slots[0]
+    def __init__(self, samples: int, length: int) -> None:
+        self._length = length
+        self._steps: list[list[int]] = [[] for _ in range(samples)]
+        self._values: Tensor | None = None
+        self.latest: Tensor | None = None
 
     @property
     def known(self) -> list[bool]:
         """For each sample, whether it has a value."""
-        return [bool(nodes) for nodes in self._nodes]
+        return [bool(steps) for steps in self._steps]
 
-    def remember(self, mask: list[bool], value: Tensor, coordinate: float) -> None:
-        """Takes in `value` for the samples in `mask`, computed at `coordinate`."""
-        newer, slots = value, []
-        for slot in self._slots:
-            slots.append(select_rows(mask, newer, slot))
-            newer = slot
-        if len(self._slots) < _LENGTH:
-            slots.append(newer)
-        self._slots = slots
-        for nodes, known in zip(self._nodes, mask, strict=True):
+    def remember(self, mask: list[bool], value: Tensor, step: int) -> None:
+        """Takes in `value` for the samples in `mask`, computed at `step`."""
+        newest = value.float()[None]
+        if self._values is None:
+            self._values, self.latest = newest, value
+        else:
+            assert self.latest is not None
+            slots = torch.cat([newest, self._values])
+            if not all(mask):
+                unmoved = torch.cat([self._values, self._values[-1:]])
+                slots = torch.where(per_row(mask, value)[None], slots, unmoved)
+            self._values = slots[: self._length]
+            self.latest = select_rows(mask, value, self.latest)
+        for steps, known in zip(self._steps, mask, strict=True):
             if known:
-                nodes[:] = [coordinate, *nodes][:_LENGTH]
+                steps[:] = [step, *steps][: self._length]
 
-    def change(self, at: float) -> Tensor | None:
-        """How far the lines through each sample's last two values lead from the last, to `at`.
+    def change(self, weigh: Weigh) -> Tensor | None:
+        """How far the weighted sums lead from each sample's latest value, in float32.
 
-        In float32, and zero for a sample with one value; None if all have but one.
+        Zero for a sample with one value; None if all have but one.
         """
-        slopes = [self._slope_weight(nodes, at) for nodes in self._nodes]
-        if not any(slopes):
+        weights = [weigh(steps) if len(steps) > 1 else [1.0] for steps in self._steps]
+        if all(len(row) == 1 for row in weights):
             return None
-        latest, before = self._slots
-        return weighted_sum([(slope,) for slope in slopes], [before.float() - latest.float()])
+        return self._sum([[row[0] - 1.0, *row[1:]] for row in weights])
 
-    def parabola(self, value: Tensor, coordinate: float, at: float) -> Tensor:
-        """At `at`, the parabolas through `value` at `coordinate` and the two values before it."""
-        tensors = [value, *self._slots]
-        weights = [lagrange_weights([coordinate, *nodes], at) for nodes in self._nodes]
-        padded = [row + [0.0] * (len(tensors) - len(row)) for row in weights]
-        return weighted_sum(padded, tensors)
+    def between(self, value: Tensor, step: int, weigh: Weigh) -> Tensor:
+        """The weighted sums of `value` at `step` and the values before it, in its dtype."""
+        weights = [weigh([step, *steps]) for steps in self._steps]
+        first = per_row([row[0] for row in weights], value)
+        return torch.addcmul(self._sum([row[1:] for row in weights]), first, value.float()).to(
+            value.dtype
+        )
 
-    def _slope_weight(self, nodes: list[float], at: float) -> float:
-        """The weight in the line of the value before the last; zero where there is none."""
-        if len(nodes) < _LENGTH:
-            return 0.0
-        latest, before = nodes
-        return (at - latest) / (before - latest)
+    def _sum(self, weights: list[list[float]]) -> Tensor:
+        """Multiplied and added, not a matrix product: that may be told to be less precise."""
+        assert self._values is not None
+        slots, rows = self._values.shape[:2]
+        padded = torch.tensor([row + [0.0] * (slots - len(row)) for row in weights])
+        column = padded.T.repeat_interleave(rows // len(weights), dim=1)
+        column = column.view(slots, rows, *(1,) * (self._values.ndim - 2))
+        return (column.to(self._values.device, non_blocking=True) * self._values).sum(dim=0)

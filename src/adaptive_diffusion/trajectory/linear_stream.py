@@ -74,7 +74,9 @@ class LinearStream:
         self._samples = samples
         self._response = response
         self._exchange = exchange
-        self._forecasters = [Forecaster(policy, schedule, samples) for _ in range(response.outputs)]
+        self._forecasters = [
+            Forecaster(policy, schedule, samples, output) for output in range(response.outputs)
+        ]
         if draws_noise:
             for forecaster in self._forecasters:
                 forecaster.hear_of_noise(True)

@@ -22,8 +22,10 @@ class Stream:
         turned: whether the solver began to add noise in the present step, or ended to.
     """
 
-    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
-        self.forecaster = Forecaster(policy, schedule, samples)
+    def __init__(
+        self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int = 0
+    ) -> None:
+        self.forecaster = Forecaster(policy, schedule, samples, number)
         self.errors: Tensor | None = None
         self.changes: Tensor | None = None
         self.turned = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -21,7 +21,10 @@ from adaptive_diffusion.policies import Policy, Trace
 from adaptive_diffusion.trajectory.stream import Stream
 from adaptive_diffusion.trajectory.tape import SolverStep
 
-__all__ = ["Trajectory"]
+__all__ = ["StreamMaker", "Trajectory"]
+
+StreamMaker = Callable[[Policy, NoiseSchedule, int, int], Any]
+"""`make(policy, schedule, samples, number)`: the stream of that number in its loop."""
 
 
 class Trajectory:
@@ -35,12 +38,19 @@ class Trajectory:
         policy: decides which steps are computed.
         schedule: the loop's steps.
         samples: how many samples decide for themselves; 1 for a batch decided as a whole.
+        make_stream: makes what leads a solver's outputs and samples on; a measurement has others.
 
     Raises:
         StepsError: if the policy can't serve that many steps.
     """
 
-    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        schedule: NoiseSchedule,
+        samples: int,
+        make_stream: StreamMaker = Stream,
+    ) -> None:
         policy.check_steps(len(schedule))
         self.traces = [Trace(schedule) for _ in range(samples)]
         self._policy = policy
@@ -48,6 +58,7 @@ class Trajectory:
         self._streams: dict[Hashable, Stream] = {}
         self._plan = [True] * samples
         self._is_open = False
+        self._make_stream = make_stream
 
     @property
     def step(self) -> int:
@@ -148,7 +159,10 @@ class Trajectory:
 
     def _stream(self, key: Hashable) -> Stream:
         if key not in self._streams:
-            self._streams[key] = Stream(self._policy, self._schedule, len(self.traces))
+            number = len(self._streams)
+            self._streams[key] = self._make_stream(
+                self._policy, self._schedule, len(self.traces), number
+            )
         return self._streams[key]
 
     def _largest(self, statistics: list[Tensor | None]) -> list[float]:

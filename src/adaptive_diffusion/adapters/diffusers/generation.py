@@ -29,6 +29,8 @@ from adaptive_diffusion.adapters.diffusers.scheduler_step import (
 )
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report, Trajectory
+from adaptive_diffusion.trajectory.stream import Stream
+from adaptive_diffusion.trajectory.trajectory import StreamMaker
 
 __all__ = ["Generation", "LoopCheck", "StepCallback"]
 
@@ -45,6 +47,7 @@ class Generation:
         candidates: all parts of the pipeline that may denoise, and its ControlNets.
         on_step: told of every step.
         check_loop: given a loop's number of steps as it begins; what to note of it, or nothing.
+        make_stream: makes what leads a loop's outputs and samples on.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Generation:
         candidates: Iterable[Any],
         on_step: StepCallback | None = None,
         check_loop: LoopCheck = lambda steps: "",
+        make_stream: StreamMaker = Stream,
     ) -> None:
         self._pipeline = pipeline
         self._policy = policy
         self._roles = Roles(candidates)
         self._on_step = on_step
         self._check_loop = check_loop
+        self._make_stream = make_stream
         self._called: dict[int, Any] = {}
         self._others: dict[str, str] = {}
         self._repeats: list[bool] = []
@@ -281,7 +286,9 @@ class Generation:
         modules = {id(m): m for call in loop.calls_asked for m in modules_of(call.module)}
         loop.attributes = Attributes([self._pipeline, *modules.values()])
         loop.layout = self._layout(loop, solver.sample)
-        trajectory = Trajectory(self._policy, schedule, loop.layout.samples)
+        trajectory = Trajectory(
+            self._policy, schedule, loop.layout.samples, self._make_stream
+        )
         trajectory.open()
         return trajectory
 

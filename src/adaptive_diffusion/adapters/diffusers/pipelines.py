@@ -33,6 +33,8 @@ from adaptive_diffusion.adapters.diffusers.interception import (
 from adaptive_diffusion.errors import NoReportError, StepsError
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory import Report
+from adaptive_diffusion.trajectory.stream import Stream
+from adaptive_diffusion.trajectory.trajectory import StreamMaker
 
 __all__ = [
     "Setting",
@@ -59,11 +61,13 @@ class Setting:
         on_step: told of every step.
         calibrated_steps: the fewest and the most steps that the policy was calibrated on, if it
             was: a loop far from them warns.
+        make_stream: makes what leads outputs and samples on; a measurement has others.
     """
 
     policy: Policy
     on_step: StepCallback | None = None
     calibrated_steps: tuple[int, int] | None = None
+    make_stream: StreamMaker = Stream
 
 
 _settings: WeakKeyDictionary[Any, Setting] = WeakKeyDictionary()
@@ -199,6 +203,7 @@ class _Run:
             self._modules,
             setting.on_step,
             functools.partial(_check_loop, setting.calibrated_steps),
+            setting.make_stream,
         )
 
     @contextmanager

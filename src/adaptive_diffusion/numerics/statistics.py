@@ -1,0 +1,203 @@
+r"""What can be measured of a model: how its outputs go together, and what becomes of an error.
+
+For the outputs :math:`e_k` that a solver is given in a loop of N steps these are
+
+- the **kernel** :math:`K_{ij} = \mathrm{mean}\,\langle e_i, e_j \rangle / D`, an N × N matrix;
+- the **moves** :math:`b_k = \lVert\delta x_{k+1}\rVert / \lVert\delta e_k\rVert`: how far an error in
+  output k moves the next sample;
+- the **effects** :math:`w_k`: the relative error in the result for an error of one in output k;
+- the **responses** :math:`\rho_k = \langle\delta e_k, \delta x_k\rangle / \lVert\delta x_k\rVert^2` and
+  the **deviations** :math:`s_k = \lVert\delta e_k - \rho_k\,\delta x_k\rVert / \lVert\delta x_k\rVert`:
+  how the output at step k answers a small displacement of its sample, along it and across.
+
+A run of skips between the computed steps a and j gets forecasts from the outputs up to a, and later
+interpolations, for which j's output is known as well. Let :math:`r_k` be the error of interpolation
+k and :math:`f_k` that of the forecast, both linear in the outputs, so that the kernel says how large
+any sum of them is. Then the run leaves
+
+.. math:: \ell = \sum_k w_k r_k, \qquad d = \sum_k b_k f_k, \qquad c = \sum_k b_k (f_k - r_k)
+
+in the result, in the sample for which the output at j is computed, and of the latter what backfill
+takes out again. The output at j is wrong by :math:`(\rho_j^2 + s_j^2)^{1/2}\,|d|` when the run is
+interpolated to it. It is then moved by :math:`\rho_j c`, so that :math:`s_j |c|` is left in it, which
+goes into the result and into all forecasts that it is a node of. At high guidance these errors grow
+from run to run.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.numerics.kriging import kriging_weights
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.numerics.planning import KNOWN, Plan
+
+__all__ = ["LoopStatistics", "Statistics", "kernel_of"]
+
+_ALIKE = 0.7  # how far it is believed that errors of different runs cancel, or add up
+_CHUNK = 1 << 18  # numbers of each output that are multiplied at a time
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Errors of one run of skips; those per node go through the same steps as `nodes`.
+
+    Attributes:
+        nodes: the computed steps that the run is interpolated from, the one after it first.
+        left: of every output, how much of it is in the result too much.
+        left_square: the mean square of that.
+        displaced: the mean square of d.
+        corrected: the mean square of c.
+        in_result: of an error in each node's output, how much the result gets through the run.
+        in_displaced: the same of d; nothing of the first node.
+        in_corrected: the same of c.
+    """
+
+    nodes: Plan
+    left: Tensor
+    left_square: float
+    displaced: float
+    corrected: float
+    in_result: list[float]
+    in_displaced: list[float]
+    in_corrected: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Of one stream of outputs in a loop of N steps.
+
+    Attributes:
+        coordinates: where the outputs stand, as in `NoiseSchedule`; N numbers.
+        gains: of the schedule, likewise.
+        kernel: `(N, N)`, float64, on the CPU.
+        moves: N numbers.
+        effects: N numbers.
+        responses: N numbers.
+        deviations: N numbers.
+    """
+
+    coordinates: tuple[float, ...]
+    gains: tuple[float, ...]
+    kernel: Tensor
+    moves: tuple[float, ...]
+    effects: tuple[float, ...]
+    responses: tuple[float, ...]
+    deviations: tuple[float, ...]
+    carries: tuple[float, ...]
+    stiffness: tuple[float, ...]
+
+    remembers: ClassVar[int] = KNOWN
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    def weights(self, nodes: Sequence[int], at: int) -> list[float]:
+        """Of the outputs at `nodes` in the one at another step."""
+        return self._weights(tuple(nodes), at)
+
+    def run_cost(self, known: Plan, following: int) -> float:
+        """Of the skips between known[0] and `following`; `known` has the latest step first."""
+        run = self._run(known, following)
+        answer, deviation = self._answer(following), self.deviations[following]
+        return (
+            run.left_square
+            + (run.in_result[0] * answer) ** 2 * run.displaced
+            + (self.effects[following] * deviation) ** 2 * run.corrected
+        )
+
+    def plan_cost(self, plan: Plan) -> float:
+        """The mean square of the result's relative error, by all skips of a plan together."""
+        left = torch.zeros(len(self), dtype=torch.float64)
+        apart = others = 0.0
+        wrong = dict.fromkeys(plan, 0.0)  # mean square of what is wrong in a computed output
+        share = {step: self.effects[step] for step in plan}  # that the result has of it
+        for k in range(1, len(plan)):
+            if plan[k] == plan[k - 1] + 1:
+                continue
+            run = self._run(plan[max(0, k - KNOWN) : k][::-1], plan[k])
+            left = left + run.left
+            apart += run.left_square
+            displaced = run.displaced + _carried(run.in_displaced, run.nodes, wrong)
+            answered = self._answer(plan[k]) ** 2 * displaced
+            corrected = run.corrected + _carried(run.in_corrected[1:], run.nodes[1:], wrong)
+            corrected += run.in_corrected[0] ** 2 * answered
+            others += run.in_result[0] ** 2 * answered
+            for step, part in zip(run.nodes[1:], run.in_result[1:], strict=True):
+                share[step] += part
+            wrong[plan[k]] = self.deviations[plan[k]] ** 2 * corrected
+        together = float(left @ self.kernel @ left)
+        others += sum(share[step] ** 2 * wrong[step] for step in plan)
+        return _ALIKE * together + (1 - _ALIKE) * apart + others
+
+    def distance(self, schedule: NoiseSchedule) -> float:
+        """How far another loop is from this one: from where to where it goes, and in how many steps.
+
+        Zero for the same loop.
+        """
+        ends = self.coordinates[0], self.coordinates[-1]
+        others = schedule.coordinates[0], schedule.coordinates[-1]
+        span = abs(ends[0] - ends[1]) or 1.0
+        gaps = sum(abs(a - b) for a, b in zip(ends, others, strict=True)) / span
+        return gaps + abs(math.log(len(schedule) / len(self)))
+
+    def _answer(self, step: int) -> float:
+        return math.hypot(self.responses[step], self.deviations[step])
+
+    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019  statistics live as long as their plans
+    def _run(self, known: Plan, following: int) -> _Run:
+        skipped = list(range(known[0] + 1, following))
+        nodes = (following, *known)
+        effects, moves = (
+            torch.tensor([values[k] for k in skipped], dtype=torch.float64)
+            for values in (self.effects, self.moves)
+        )
+        between = kriging_weights(self.kernel, nodes, skipped)
+        ahead = torch.zeros_like(between)
+        ahead[1:] = kriging_weights(self.kernel, known, skipped)
+        in_result, in_displaced = between @ effects, ahead @ moves
+        in_corrected = in_displaced - between @ moves
+        left, displaced, corrected = (
+            torch.zeros(len(self), dtype=torch.float64) for _ in range(3)
+        )
+        left[skipped], displaced[skipped] = effects, moves
+        left[list(nodes)] = -in_result
+        displaced[list(nodes)] = -in_displaced
+        corrected[list(nodes)] = -in_corrected
+        return _Run(
+            nodes,
+            left,
+            *(float(error @ self.kernel @ error) for error in (left, displaced, corrected)),
+            in_result.tolist(),
+            in_displaced.tolist(),
+            in_corrected.tolist(),
+        )
+
+    @functools.lru_cache(maxsize=1 << 12)  # noqa: B019
+    def _weights(self, nodes: Plan, at: int) -> list[float]:
+        return kriging_weights(self.kernel, nodes, [at])[:, 0].tolist()
+
+
+LoopStatistics = tuple[Statistics, ...]
+"""Of a loop's streams, in the order in which they come."""
+
+
+def kernel_of(outputs: Sequence[Tensor]) -> Tensor:
+    """`⟨e_i, e_j⟩ / D` of one run's N outputs of any one shape: `(N, N)`, float64, on the CPU."""
+    flat = [output.reshape(-1) for output in outputs]
+    total = torch.zeros(len(flat), len(flat), dtype=torch.float64)
+    for start in range(0, len(flat[0]), _CHUNK):
+        rows = torch.stack([row[start : start + _CHUNK] for row in flat]).double()
+        total += (rows @ rows.T).cpu()
+    return total / len(flat[0])
+
+
+def _carried(parts: Sequence[float], nodes: Plan, wrong: dict[int, float]) -> float:
+    return sum(part**2 * wrong[step] for part, step in zip(parts, nodes, strict=True))

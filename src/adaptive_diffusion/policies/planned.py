@@ -1,0 +1,69 @@
+"""A plan for an exact number of denoiser calls, from what was measured of the model if it was."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from adaptive_diffusion.numerics.line_costs import LineCosts
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.numerics.planning import Costs, Plan, make_plan
+from adaptive_diffusion.numerics.statistics import LoopStatistics, Statistics
+from adaptive_diffusion.policies.base import Policy, Trace, require_count
+
+__all__ = ["Planned"]
+
+
+@dataclass(frozen=True)
+class Planned(Policy):
+    """Every sample gets exactly `nfe` denoiser calls, at the steps where they help most.
+
+    Where a step has to be computed that was not planned (what the denoiser is asked has changed),
+    the rest of the loop is planned anew, with the calls that are left.
+
+    Attributes:
+        nfe: how many steps are computed; a loop with no more steps is computed in full.
+        loops: what was measured of the model's loops. Without it, forecasts are lines, and the plan
+            goes by the error that lines have and by typical weights.
+
+    Raises:
+        PolicyError: if `nfe` is no whole number of at least two: a loop's first and last step are
+            always computed.
+    """
+
+    nfe: int
+    loops: tuple[LoopStatistics, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_count("nfe", self.nfe, at_least=2)
+
+    def __str__(self) -> str:
+        return f"Planned(nfe={self.nfe}, {'measured' if self.loops else 'not measured'})"
+
+    def decide(self, trace: Trace) -> bool:
+        before = sum(trace.mask[: trace.begun])
+        return trace.step in self._plan(trace.schedule, self.nfe - before, tuple(trace.computed))
+
+    def statistics_of(self, schedule: NoiseSchedule, stream: int) -> Statistics | None:
+        streams = self._streams(schedule)
+        return streams[min(stream, len(streams) - 1)] if streams else None
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019  kept as long as the policy is
+    def _streams(self, schedule: NoiseSchedule) -> LoopStatistics:
+        if not self.loops:
+            return ()
+        loop = min(self.loops, key=lambda streams: streams[0].distance(schedule))
+        return loop  # TODO
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019
+    def _plan(self, schedule: NoiseSchedule, calls: int, computed: Plan) -> Plan:
+        """The plan that goes on from these computed steps: the one so far, as long as it holds."""
+        if len(computed) > 1:
+            before = self._plan(schedule, calls, computed[:-1])
+            if before[: len(computed)] == computed:
+                return before
+        return make_plan(self._costs(schedule), calls, computed)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019
+    def _costs(self, schedule: NoiseSchedule) -> tuple[Costs, ...]:
+        return self._streams(schedule) or (LineCosts(schedule),)

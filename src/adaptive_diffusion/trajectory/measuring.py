@@ -1,0 +1,291 @@
+"""Runs that teach what a model is like: recorded in full, or disturbed on purpose.
+
+Three kinds of streams stand where otherwise outputs are forecast. Each leads one solver's outputs
+and samples on, step by step:
+
+- a *recorded* stream is a full run, and keeps its outputs;
+- a *disturbed* stream gets the outputs of a recorded run up to a step, with an error in the last of
+  them, and goes on from there by itself: how much of the error is in the result?
+- a *displaced* stream repeats a recorded run, but shows the denoiser samples that are moved a little:
+  how do its outputs answer?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.trajectory.forecaster import Forecaster
+from adaptive_diffusion.trajectory.tape import SolverStep
+
+__all__ = ["Displaced", "Disturbance", "Disturbed", "RecordedLoop", "Recorder"]
+
+Response = tuple[float, float, float]
+"""Of an output to a displaced sample: along the displacement and across it, relative to it.
+
+The third is how much of the displacement the solver takes along into the next sample.
+"""
+
+
+@dataclass
+class RecordedStream:
+    """One stream's outputs in a full run, on the CPU.
+
+    Attributes:
+        outputs: what the solver was given; one tensor per step.
+        values: what is forecast of them: the same, or velocities where the solver adds noise.
+        result: the sample after the last step.
+    """
+
+    outputs: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    result: Tensor | None = None
+
+
+@dataclass
+class RecordedLoop:
+    """A loop's streams, in the order in which they come."""
+
+    schedule: NoiseSchedule
+    streams: list[RecordedStream] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """That were taken; some pipelines leave out their scheduler's last one."""
+        return len(self.streams[0].outputs)
+
+
+class _Led:
+    """What a trajectory asks of any stream, for one in which nothing is forecast."""
+
+    errors: Tensor | None = None
+    changes: Tensor | None = None
+    turned = False
+    repeats: bool | None = None
+
+    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> None:
+        self.forecaster = Forecaster(policy, schedule, samples, number)
+
+    def restart(self) -> None:
+        """Nothing is forecast, so that nothing has to be forgotten."""
+
+    def see(self, result: Tensor) -> None:
+        """Nothing is decided by how far a sample has come."""
+
+
+class Recorder:
+    """Makes recorded streams; all loops of a call, one after the other, stand in `loops`."""
+
+    def __init__(self) -> None:
+        self.loops: list[RecordedLoop] = []
+
+    def __call__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> _Led:
+        if number == 0:
+            self.loops.append(RecordedLoop(schedule))
+        stream = RecordedStream()
+        self.loops[-1].streams.append(stream)
+        return _Recorded(policy, schedule, samples, number, stream)
+
+
+class _Recorded(_Led):
+    def __init__(
+        self,
+        policy: Policy,
+        schedule: NoiseSchedule,
+        samples: int,
+        number: int,
+        record: RecordedStream,
+    ) -> None:
+        super().__init__(policy, schedule, samples, number)
+        self._record = record
+
+    def advance(
+        self, step: int, mask: list[bool], output: Tensor, sample: Tensor, solver: SolverStep
+    ) -> Tensor:
+        kept, before = output.detach().clone(), sample.detach().clone()
+        result = solver.run(output, sample)
+        self.forecaster.hear_of_noise(solver.drew_noise)
+        value = self.forecaster.value(step, kept, before)
+        self._record.outputs.append(kept.cpu())
+        self._record.values.append(self._record.outputs[-1] if value is kept else value.cpu())
+        self._record.result = result.detach().cpu().clone()
+        return result
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """An error in an output: of which loop, stream and step, and the error itself."""
+
+    loop: int
+    stream: int
+    step: int
+    error: Tensor
+
+
+class Disturbed:
+    """Makes streams that follow a recorded run up to a disturbance; `results` has where they end.
+
+    `move` is how far a unit of the error moves the next sample.
+
+    The denoiser is needed after the disturbed step only. In the loops before the disturbed one it is
+    not needed at all.
+    """
+
+    def __init__(self, recorded: list[RecordedLoop], disturbance: Disturbance) -> None:
+        self._recorded = recorded
+        self._disturbance = disturbance
+        self._loop = -1
+        self.results: list[Tensor | None] = []
+        self.move = 0.0
+
+    def __call__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> _Led:
+        if number == 0:
+            self._loop += 1
+        stream = _DisturbedStream(policy, schedule, samples, number)
+        stream.begin(self._recorded[self._loop].streams[number], self)
+        if self._loop < self._disturbance.loop:
+            stream.follows = len(schedule)
+        elif self._loop == self._disturbance.loop:
+            stream.follows = self._disturbance.step + 1
+            if number == self._disturbance.stream:
+                stream.error = self._disturbance.error
+            self.results.append(None)
+            stream.number = number
+        return stream
+
+
+class _DisturbedStream(_Led):
+    follows = 0
+    error: Tensor | None = None
+    number: int | None = None
+
+    def begin(self, recorded: RecordedStream, run: Disturbed) -> None:
+        self._recorded = recorded
+        self._run = run
+
+    def advance(
+        self, step: int, mask: list[bool], output: Tensor, sample: Tensor, solver: SolverStep
+    ) -> Tensor:
+        if step < self.follows:
+            output = self._recorded.outputs[step].to(output)
+        if step == self.follows - 1 and self.error is not None:
+            result = self._disturb(output, sample, solver)
+        else:
+            result = solver.run(output, sample)
+        if self.number is not None:
+            self._run.results[self.number] = result.detach().cpu().clone()
+        return result
+
+    def _disturb(self, output: Tensor, sample: Tensor, solver: SolverStep) -> Tensor:
+        """Takes the step with the error, and before without it, to see how far it moves."""
+        assert self.error is not None
+        error, state, before = self.error.to(output), solver.state(), sample.clone()
+        without = solver.run(output, sample).clone()
+        solver.restore(state)
+        disturbed = output.clone()
+        disturbed[:, : error.shape[1]] += error
+        result = solver.run(disturbed, before)
+        moved = (result - without)[:, : error.shape[1]].float()
+        self._run.move = float((moved * error).sum() / error.float().square().sum())
+        return result
+
+
+class Displaced:
+    """Makes streams that show the denoiser displaced samples; `responses` has what came of it.
+
+    Args:
+        recorded: the run that is repeated.
+        moves: for every loop, stream and step, how the sample that enters the step is displaced;
+            None where it is not.
+        along_answers: after the first, samples are displaced along the answer to the displacement
+            before, as far as the moves say: the direction to which the outputs answer most (power
+            iteration; the denoiser hardly differs from one step to the next).
+    """
+
+    def __init__(
+        self,
+        recorded: list[RecordedLoop],
+        moves: list[list[list[Tensor | None]]],
+        along_answers: bool = False,
+    ) -> None:
+        self._recorded = recorded
+        self._moves = moves
+        self._along_answers = along_answers
+        self._loop = -1
+        self.responses: list[list[list[Response | None]]] = [
+            [[None] * len(steps) for steps in streams] for streams in moves
+        ]
+
+    def __call__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> _Led:
+        if number == 0:
+            self._loop += 1
+        stream = _DisplacedStream(policy, schedule, samples, number)
+        stream.begin(
+            self._recorded[self._loop].streams[number],
+            self._moves[self._loop][number],
+            self.responses[self._loop][number],
+            self._along_answers,
+        )
+        return stream
+
+
+class _DisplacedStream(_Led):
+    def begin(
+        self,
+        recorded: RecordedStream,
+        moves: list[Tensor | None],
+        responses: list[Response | None],
+        along_answers: bool,
+    ) -> None:
+        self._along_answers = along_answers
+        self._recorded = recorded
+        self._moves = moves
+        self._responses = responses
+        self._displacement: Tensor | None = None
+
+    def advance(
+        self, step: int, mask: list[bool], output: Tensor, sample: Tensor, solver: SolverStep
+    ) -> Tensor:
+        true = self._recorded.outputs[step].to(output)
+        if self._displacement is not None:
+            move = self._displacement
+            channels = move.shape[1]
+            answer = (output[:, :channels].float() - true[:, :channels].float()).flatten()
+            size = torch.dot(move.flatten(), move.flatten())
+            along = torch.dot(answer, move.flatten()) / size
+            whole = torch.dot(answer, answer) / size
+            across = (whole - along**2).clamp(min=0).sqrt()
+            true_sample = (sample.float() - move).to(sample.dtype)
+            carried = self._carried(true, sample, true_sample, solver, move)
+            self._responses[step] = float(along), float(across), carried
+            sample = true_sample
+            if self._along_answers and step + 1 < len(self._moves):
+                answer = answer.view_as(move)
+                next_move = self._moves[step + 1]
+                assert next_move is not None
+                self._moves[step + 1] = answer * (next_move.norm() / answer.norm())
+        result = solver.run(true, sample)
+        move_next = self._moves[step + 1] if step + 1 < len(self._moves) else None
+        if move_next is None:
+            self._displacement = None
+            return result
+        before = result.float().clone()
+        result.add_(move_next.to(result))  # in place: the pipeline has this tensor already
+        self._displacement = result.float() - before  # as it came out, after rounding
+        return result
+
+    def _carried(
+        self, output: Tensor, displaced: Tensor, sample: Tensor, solver: SolverStep, move: Tensor
+    ) -> float:
+        """How much of a displacement the solver takes along, if the output stays as it is."""
+        state = solver.state()
+        moved = solver.run(output.clone(), displaced.clone()).float()
+        solver.restore(state)
+        state = solver.state()
+        difference = moved - solver.run(output.clone(), sample.clone()).float()
+        solver.restore(state)
+        return float(torch.dot(difference.flatten(), move.flatten()) / move.square().sum())
