@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 _SHOWN = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "README.md",
     "LICENSE",
     "benchmarks/*.py",
     "examples/*.py",
@@ -27,6 +26,7 @@ _SHOWN = (
     "src/adaptive_diffusion/miniatures/weights/*/*.gif",
     "src/adaptive_diffusion/miniatures/weights/*/*.md",
     "src/adaptive_diffusion/miniatures/weights/*/*.png",
+    "src/adaptive_diffusion/miniatures/weights/*/*.wav",
 )
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
@@ -47,6 +47,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def moved(link: re.Match[str]) -> str:
         target = posixpath.normpath(f"{folder}/{link[1]}")
+        if (ROOT / target / "README.md").exists():
+            target += "/README.md"
         return posixpath.relpath(_site_path(target), PurePosixPath(here).parent)
 
     return _LINK.sub(moved, markdown)
