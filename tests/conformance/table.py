@@ -29,18 +29,18 @@ _COLUMNS = ("pipeline", "identical", "denoiser calls", "per sample", "ControlNet
 _INTRODUCTION = f"""\
 # Pipeline classes
 
-All pipeline classes that diffusers {diffusers.__version__} exports. Each row is a tiny pipeline with random
-weights. It shows that acceleration works with this class. It does not show how close the pictures of
-a trained model are. The tests in `tests/conformance` check every row. `make pipelines` writes this
-page.
+All pipeline classes that diffusers {diffusers.__version__} exports. Each row is a tiny pipeline with
+random weights. It shows that acceleration works with this class. It does not show how close the
+pictures of a trained model are. The tests in `tests/conformance` check every row. `make pipelines`
+writes this page.
 
-| column | meaning |
-| --- | --- |
-| identical | at tolerance 0 the output is identical to that of the plain pipeline |
-| denoiser calls | calls made, of those of the full run, when every second step is to be skipped; more calls are made where a second network or a new branch begins |
-| per sample | yes: each sample of a batch has its own plan and its own result; whole: the batch is decided as a whole; –: one sample at a time |
-| ControlNet | calls of the ControlNet, likewise; it is skipped where every sample is skipped |
-| backfill | whether skipped steps are corrected later |
+- **identical**: at tolerance 0 the output is identical to that of the plain pipeline.
+- **denoiser calls**: calls made, of those of the full run, when every second step is to be skipped.
+  More calls are made where a second network or a new branch begins.
+- **per sample**: with "yes", each sample of a batch has its own plan and its own result. With
+  "whole", the batch is decided as a whole. With "–", the pipeline makes one sample at a time.
+- **ControlNet**: calls of the ControlNet, likewise. It is skipped where every sample is skipped.
+- **backfill**: whether skipped steps are corrected later.
 """
 
 

@@ -1,4 +1,4 @@
-"""Pictures with a language model as text encoder: Qwen-Image, Z-Image, Flux 2, LongCat, Ovis, Bria."""
+"""Pictures, with a language model as encoder: Qwen-Image, Z-Image, Flux 2, LongCat, Ovis, Bria."""
 
 from __future__ import annotations
 
