@@ -29,10 +29,10 @@ _COLUMNS = ("pipeline", "identical", "denoiser calls", "per sample", "ControlNet
 _INTRODUCTION = f"""\
 # Pipeline classes
 
-All pipeline classes that diffusers {diffusers.__version__} exports. Each row is a tiny pipeline with
-random weights. It shows that acceleration works with this class. It does not show how close the
-pictures of a trained model are. The tests in `tests/conformance` check every row. `make pipelines`
-writes this page.
+All pipeline classes that diffusers {diffusers.__version__} exports. Each row is a tiny pipeline
+with random weights. It shows that acceleration works with this class. It does not show how close
+the pictures of a trained model are. The tests in `tests/conformance` check every row.
+`make pipelines` writes this page.
 
 - **identical**: at tolerance 0 the output is identical to that of the plain pipeline.
 - **denoiser calls**: calls made, of those of the full run, when every second step is to be skipped.
