@@ -1,19 +1,24 @@
 """The other training-free ways to save denoiser work, behind one interface.
 
-Each is called from its library: diffusers' own caches, DeepCache, cache-dit. SADA has none and is
-written from its paper.
+Most are called from their libraries: diffusers' own caches, DeepCache, cache-dit. SADA, Spectrum,
+EasyCache and LazyCache have none for diffusers, and are written from what is published of them.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from adaptive_diffusion.apps.bench.rivals.base import Rival, Work
 from adaptive_diffusion.apps.bench.rivals.db_cache import DBCache
 from adaptive_diffusion.apps.bench.rivals.deep_cache import DeepCache
+from adaptive_diffusion.apps.bench.rivals.easy_cache import EasyCache
 from adaptive_diffusion.apps.bench.rivals.faster_cache import FasterCache
 from adaptive_diffusion.apps.bench.rivals.first_block_cache import FirstBlockCache
+from adaptive_diffusion.apps.bench.rivals.lazy_cache import LazyCache
 from adaptive_diffusion.apps.bench.rivals.mag_cache import MagCache
 from adaptive_diffusion.apps.bench.rivals.pyramid_attention import PyramidAttention
 from adaptive_diffusion.apps.bench.rivals.sada import Sada
+from adaptive_diffusion.apps.bench.rivals.spectrum import Spectrum
 from adaptive_diffusion.apps.bench.rivals.taylor_seer import TaylorSeer
 
 __all__ = ["RIVALS", "Rival", "Work"]
@@ -21,6 +26,8 @@ __all__ = ["RIVALS", "Rival", "Work"]
 # threshold, longest run
 _DB_CACHE: tuple[tuple[float, int | None], ...] = ((0.05, 3), (0.2, 3), (0.2, 5), (0.4, None))
 
+_MOSTLY_LINE: dict[str, Any] = {"share": 0.25, "ridge": 0.01, "degree": 3, "memory": 6}
+_HALF_LINE: dict[str, Any] = {"share": 0.5, "ridge": 0.01, "degree": 4, "memory": 6}
 
 RIVALS: tuple[Rival, ...] = (
     *(FirstBlockCache(threshold) for threshold in (0.05, 0.1, 0.2, 0.4)),
@@ -39,5 +46,12 @@ RIVALS: tuple[Rival, ...] = (
     Sada(interval=2, terms=2, start=0.2, multistep=0.48),
     Sada(interval=4, terms=2, start=0.12, multistep=0.3),
     Sada(interval=6, terms=2, start=0.12, multistep=0.3),
+    Spectrum(0.75, share=0.5, ridge=0.1, degree=4, memory=None),  # the authors' setting
+    *(Spectrum(growth, end=0.96, **_MOSTLY_LINE) for growth in (0.1, 0.25, 0.75)),
+    *(Spectrum(growth, **_MOSTLY_LINE) for growth in (0.75, 1.5)),
+    Spectrum(0.75, end=0.96, **_HALF_LINE),
+    *(Spectrum(growth, **_HALF_LINE) for growth in (0.75, 1.5)),
+    *(EasyCache(threshold) for threshold in (0.1, 0.2, 0.5, 1.0, 3.0)),
+    *(LazyCache(threshold) for threshold in (0.05, 0.1, 0.2, 0.5, 1.0)),
 )
 """Every method with a few settings each."""

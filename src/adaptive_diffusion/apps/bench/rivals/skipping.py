@@ -15,7 +15,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from adaptive_diffusion.adapters.diffusers.memory import Memory
-from adaptive_diffusion.adapters.diffusers.scheduler_step import SchedulerStep, position_of
+from adaptive_diffusion.adapters.diffusers.scheduler_step import (
+    SchedulerStep,
+    number_of,
+    position_of,
+    timesteps_of,
+)
 from adaptive_diffusion.apps.bench.rivals.meter import Meter
 
 __all__ = ["Rule", "Skipping", "Step"]
@@ -69,6 +74,7 @@ class Skipping(Meter):
         self._has_begun = False
         self._answers: dict[tuple[int, int], Any] = {}  # of each denoiser's n-th call in a step
         self._skips = False
+        self._index = -1
 
     def set_timesteps(
         self, scheduler: Any, set_timesteps: Callable[..., Any], args: Any, kwargs: Any
@@ -89,7 +95,15 @@ class Skipping(Meter):
         output, sample, rule = this.output, this.sample, self._rule
         if rule is None or not this.moves_a_sample or output.shape != sample.shape:
             return step(scheduler, *args, **kwargs)
-        now = Step(position_of(this.timestep, scheduler), sample, output, self._skips)
+        self._index = self._index_of(this.timestep, scheduler)
+        now = Step(self._index, sample, output, self._skips)
         following = this.run(rule.forecast(now) if self._skips else output, sample)
         self._skips = rule.skips_next(now, following)
         return this.returned
+
+    def _index_of(self, timestep: Any, scheduler: Any) -> int:
+        """The next index, unless the pipeline has gone elsewhere: some timesteps stand twice."""
+        timesteps, following = timesteps_of(scheduler), self._index + 1
+        if following < len(timesteps) and timesteps[following] == number_of(timestep):
+            return following
+        return position_of(timestep, scheduler)
