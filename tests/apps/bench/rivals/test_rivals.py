@@ -37,7 +37,7 @@ STRONG: dict[str, Rival] = {
     "db": DBCache(0.9, None),
     "db taylor": DBCache(0.9, None, taylor=True),
     "sada": Sada(interval=4, terms=2, start=0.2, multistep=0.5),
-    "spectrum": Spectrum(0.75, share=0.5, ridge=0.1, degree=4, memory=None),
+    "spectrum": Spectrum(2, 0.75, share=0.5, ridge=0.1, degree=4, memory=None),
     "easy": EasyCache(0.9),
     "lazy": LazyCache(0.9),
 }

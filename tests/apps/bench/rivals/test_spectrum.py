@@ -17,7 +17,7 @@ from adaptive_diffusion.apps.bench.rivals.spectrum import Spectrum, spectral_wei
 
 def _authors(growth: float, **changes: Any) -> Spectrum:
     setting = {"share": 0.5, "ridge": 0.1, "degree": 4, "memory": None}
-    return Spectrum(growth, **(setting | changes))
+    return Spectrum(2, growth, **(setting | changes))
 
 
 def _steps(mask: list[bool]) -> list[int]:
@@ -40,6 +40,11 @@ def test_windows_never_shrink(growth: float, steps: int) -> None:
     windows = [after - before for before, after in pairwise(computed[4:])]
     assert windows == sorted(windows)
     assert windows[:1] in ([], [2])
+
+
+def test_the_first_window_has_its_length() -> None:
+    mask = Spectrum(7, 0, share=0.5, ridge=0.1, degree=4, memory=None).computed(30)
+    assert _steps(mask) == [0, 1, 2, 3, 4, 11, 18, 25]
 
 
 def test_computes_all_steps_of_the_end() -> None:

@@ -26,8 +26,9 @@ __all__ = ["RIVALS", "Rival", "Work"]
 # threshold, longest run
 _DB_CACHE: tuple[tuple[float, int | None], ...] = ((0.05, 3), (0.2, 3), (0.2, 5), (0.4, None))
 
-_MOSTLY_LINE: dict[str, Any] = {"share": 0.25, "ridge": 0.01, "degree": 3, "memory": 6}
-_HALF_LINE: dict[str, Any] = {"share": 0.5, "ridge": 0.01, "degree": 4, "memory": 6}
+# Spectrum's
+_LOCAL: dict[str, Any] = {"ridge": 0.01, "memory": 6}
+
 
 RIVALS: tuple[Rival, ...] = (
     *(FirstBlockCache(threshold) for threshold in (0.05, 0.1, 0.2, 0.4)),
@@ -46,11 +47,15 @@ RIVALS: tuple[Rival, ...] = (
     Sada(interval=2, terms=2, start=0.2, multistep=0.48),
     Sada(interval=4, terms=2, start=0.12, multistep=0.3),
     Sada(interval=6, terms=2, start=0.12, multistep=0.3),
-    Spectrum(0.75, share=0.5, ridge=0.1, degree=4, memory=None),  # the authors' setting
-    *(Spectrum(growth, end=0.96, **_MOSTLY_LINE) for growth in (0.1, 0.25, 0.75)),
-    *(Spectrum(growth, **_MOSTLY_LINE) for growth in (0.75, 1.5)),
-    Spectrum(0.75, end=0.96, **_HALF_LINE),
-    *(Spectrum(growth, **_HALF_LINE) for growth in (0.75, 1.5)),
+    Spectrum(2, 0.75, share=0.5, ridge=0.1, degree=4, memory=None),  # the authors' setting
+    Spectrum(2, 0.1, end=0.96, share=0.25, degree=3, **_LOCAL),
+    Spectrum(2, 0.25, end=0.96, share=0.25, degree=3, **_LOCAL),
+    Spectrum(4, 0, end=0.98, share=0.25, degree=4, **_LOCAL),
+    Spectrum(2, 0.75, end=0.96, share=0.25, degree=3, **_LOCAL),
+    Spectrum(2, 0.75, share=0.5, degree=4, **_LOCAL),
+    Spectrum(5, 0.25, end=0.98, share=0.25, degree=4, **_LOCAL),
+    Spectrum(3, 1, end=0.98, share=0.25, degree=3, **_LOCAL),
+    Spectrum(7, 0, end=0.98, share=0.25, degree=4, **_LOCAL),
     *(EasyCache(threshold) for threshold in (0.1, 0.2, 0.5, 1.0, 3.0)),
     *(LazyCache(threshold) for threshold in (0.05, 0.1, 0.2, 0.5, 1.0)),
 )
