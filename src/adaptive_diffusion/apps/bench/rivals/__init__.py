@@ -48,6 +48,7 @@ RIVALS: tuple[Rival, ...] = (
     Sada(interval=4, terms=2, start=0.12, multistep=0.3),
     Sada(interval=6, terms=2, start=0.12, multistep=0.3),
     Spectrum(2, 0.75, share=0.5, ridge=0.1, degree=4, memory=None),  # the authors' setting
+    Spectrum(2, 0, end=0.96, share=0.25, degree=3, **_LOCAL),
     Spectrum(2, 0.1, end=0.96, share=0.25, degree=3, **_LOCAL),
     Spectrum(2, 0.25, end=0.96, share=0.25, degree=3, **_LOCAL),
     Spectrum(4, 0, end=0.98, share=0.25, degree=4, **_LOCAL),
