@@ -6,7 +6,7 @@ CLI := $(BIN)/adaptive-diffusion
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo comparison test test-all lint bench pipelines clean
+.PHONY: demo comparison test test-all lint docs bench pipelines clean
 
 demo: $(VENV)/.cli  ## four prompts in full, accelerated, and in fewer steps, on a small model, offline
 	$(CLI) compare "a red apple" "a tiger face" "a sunflower" "a penguin" --out out/demo
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs  ## the site, into out/site; runs the notebook, and stops at a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev  ## every way to make the miniatures' pictures, side by side; under half an hour
 	$(INSTALL) ".[dev,bench]"

@@ -35,7 +35,7 @@ def model(x, t):
 start = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 full = sample(model, step, start)
 
-# the step is optional: with it, skipped steps are made good once the next output is known
+# the step is optional: with it, skipped steps are corrected when the next output is known
 denoise = ad.AdaptiveDenoiser(model, policy=ad.ErrorControlled(tolerance=0.005), step=step)
 # the noise levels are optional: without them, t itself is what outputs are extrapolated along
 denoise.start(timesteps, schedule=ad.NoiseSchedule.from_levels(signal, noise, "epsilon"))

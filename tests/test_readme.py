@@ -1,4 +1,4 @@
-"""The README's commands, from the wheel in a clean environment."""
+"""The commands of the README and of Start, from a wheel in a clean environment; and the code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ from pathlib import Path
 
 import pytest
 
+import adaptive_diffusion as ad
 from adaptive_diffusion.miniatures import FOLDER
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ("README.md", "docs/index.md")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The code of that language."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
 
 COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("adaptive-diffusion ")
+    shlex.split(line)
+    for line in dict.fromkeys(
+        line.partition("#")[0].strip()
+        for document in DOCUMENTS
+        for block in blocks(document, "sh")
+        for line in block.splitlines()
+        if line.startswith("adaptive-diffusion ")
+    )
 ]
 
 CHEAP = {  # what a command gets in addition, to be quick
@@ -31,6 +43,7 @@ CHEAP = {  # what a command gets in addition, to be quick
     "generate": ["--steps", "12"],
     "batch": ["--steps", "12"],
     "calibrate": ["--steps", "12", "--size", "32"],
+    "serve": ["--port", "0"],
     "bench": ["--models", "digits", "--rows", "ours 0.02", "--samples", "1", "--no-timing"],
 }
 GIVEN = {"FOLDER_OR_HUB_ID": "digits", "MODEL": "digits", "FILE": "prompts.txt"}
@@ -50,10 +63,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder with the files that the README's commands name."""
+    """A folder with the files that the commands name."""
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
     lines = [f'{{"prompt": "{prompt}"}}' for prompt in PROMPTS]
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    digits = ad.load_miniature("digits")
+    ad.calibrate(digits, 4, budget_nfe=10, num_inference_steps=12).save(tmp_path / "profile.json")
     return tmp_path
 
 
@@ -67,17 +82,17 @@ def test_the_readme_names_every_command() -> None:
     from adaptive_diffusion.apps.commands.app import app
 
     named = {command.callback.__name__ for command in app.registered_commands}
-    assert {command[1] for command in COMMANDS} | {"serve"} == named
+    assert {command[1] for command in COMMANDS} == named
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_of_the_readme_runs(command: list[str], installed: Path, workplace: Path) -> None:
+def test_a_command_runs(command: list[str], installed: Path, workplace: Path) -> None:
     _, name, *arguments = (GIVEN.get(word, word) for word in command)
     if "digits" in arguments:
         arguments = [word for word in arguments if word != "a red apple"]  # it takes no prompts
     if name in ("ui", "serve"):
-        start_and_stop([installed, name, *arguments], workplace)
+        start_and_stop([installed, name, *arguments, *CHEAP.get(name, [])], workplace)
         return
     done = subprocess.run(
         [installed, name, *arguments, *CHEAP.get(name, [])],
@@ -87,15 +102,14 @@ def test_a_command_of_the_readme_runs(command: list[str], installed: Path, workp
         text=True,
         timeout=500,
     )
-    if "motion" in arguments:  # is not in the wheel
-        assert f"{FOLDER} names a folder of others" in done.stderr
-        return
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-def test_the_server_starts(installed: Path, workplace: Path) -> None:
-    start_and_stop([installed, "serve", "--port", "0"], workplace)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_code_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(blocks(document, "python")), {})
 
 
 @pytest.mark.slow

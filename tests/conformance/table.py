@@ -27,19 +27,20 @@ _PATH = Path(__file__).parents[2] / "docs" / "pipelines.md"
 _COLUMNS = ("pipeline", "identical", "denoiser calls", "per sample", "ControlNet", "backfill")
 
 _INTRODUCTION = f"""\
-# Pipelines
+# Pipeline classes
 
-What is known of the pipeline classes that diffusers {diffusers.__version__} exports. Every row is a
-tiny, randomly initialised pipeline, made and examined by `tests/conformance`, which also holds this
-page to be true; `make pipelines` writes it anew.
+All pipeline classes that diffusers {diffusers.__version__} exports. Each row is a tiny pipeline
+with random weights. It shows that acceleration works with this class. It does not show how close
+the pictures of a trained model are. The tests in `tests/conformance` check every row.
+`make pipelines` writes this page.
 
-- **identical**: at tolerance 0 the output is the plain pipeline's to the bit.
-- **denoiser calls**: made, of those of the full run, when every second step is to be skipped. More
-  are made where a call could not be planned for: another network takes over, a branch appears.
-- **per sample**: each sample of a batch follows a plan of its own, and gets what it gets alone;
-  "whole": the batch is decided as a whole; "–": it makes one sample at a time.
-- **ControlNet**: its calls, likewise; it rests where every sample skips.
-- **backfill**: whether skipped steps were taken again with better outputs.
+- **identical**: at tolerance 0 the output is identical to that of the plain pipeline.
+- **denoiser calls**: calls made, of those of the full run, when every second step is to be skipped.
+  More calls are made where a second network or a new branch begins.
+- **per sample**: with "yes", each sample of a batch has its own plan and its own result. With
+  "whole", the batch is decided as a whole. With "–", the pipeline makes one sample at a time.
+- **ControlNet**: calls of the ControlNet, likewise. It is skipped where every sample is skipped.
+- **backfill**: whether skipped steps are corrected later.
 """
 
 

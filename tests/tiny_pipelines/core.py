@@ -1,4 +1,4 @@
-"""One pipeline of every kind: those that the tests of the adapter go through in detail."""
+"""One pipeline of every kind, tested in detail."""
 
 from __future__ import annotations
 

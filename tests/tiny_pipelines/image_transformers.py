@@ -1,4 +1,4 @@
-"""Transformer image pipelines other than Flux, SD3 and their kin."""
+"""Other image transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures told to a language model: Qwen-Image, Z-Image, Flux 2, LongCat, Ovis, Bria."""
+"""Pictures, with a language model as encoder: Qwen-Image, Z-Image, Flux 2, LongCat, Ovis, Bria."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Forecaster:
 
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
     two; as far along it as the sample's outputs have kept to such lines, if the policy observes
-    errors. Where the solver adds noise, lines through outputs lead astray, and the predicted
+    errors. Where the solver adds noise, lines through outputs are wrong, and the predicted
     velocity is reused: that is half-way between reusing the clean sample, as if fresh noise could
     not change the picture, and reusing the noise, as if all of it became picture.
     """

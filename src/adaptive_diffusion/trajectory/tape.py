@@ -1,7 +1,7 @@
 """Doing skipped solver steps again, once their outputs can be interpolated.
 
 The tape holds the solver's steps since the earliest one that some sample has skipped and not yet
-made good, however many those are: the state before the first, and of each its output and what the
+corrected, however many those are: the state before the first, and of each its output and what the
 pipeline changed in the sample after it. Playing it costs no denoiser call. What it keeps of samples
 are copies: some pipelines write into theirs between the steps.
 """

@@ -260,7 +260,7 @@ def test_an_interruption_says_how_to_go_on(cli, tmp_path, monkeypatch):
     done = cli("batch", file, "--model", "digits", "--steps", 6, "--batch-size", 2, "--out", out)
     assert done.code == 130
     assert done.err.splitlines()[-2:] == [
-        "4 of 6 pictures are made: the same command goes on",
+        "4 of 6 pictures are made: run it again to continue",
         "interrupted",
     ]
     assert len(pictures(out)) == 4

@@ -104,7 +104,7 @@ def run_batch(
                         progress.advance(outcome)
             except KeyboardInterrupt:
                 there = len(outputs.made() & jobs.keys())
-                console.print(f"{there} of {len(jobs)} pictures are made: the same command goes on")
+                console.print(f"{there} of {len(jobs)} pictures are made: run it again to continue")
                 raise
     return summary
 

@@ -8,8 +8,8 @@ The key is a hash of what decides a picture:
 - the versions of this package, which decides what is skipped, and of diffusers, whose pipelines and
   schedulers do the rest.
 
-Left out is what changes a picture in float rounding only: device, threads, who shares the call, the
-versions of torch and transformers. So another machine can go on with a run.
+Left out is what changes a picture only by float rounding: device, threads, the other samples of the
+call, the versions of torch and transformers. So another machine can continue a run.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def batch(
     model: ModelOptions,
     call: CallOptions,
     policy: PolicyOptions,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all lines that name none.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of lines without a seed.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per call.")] = 4,
     engine: Annotated[
         EngineName, typer.Option(help="This process, or Ray's workers (extra ray).")

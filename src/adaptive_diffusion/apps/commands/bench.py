@@ -27,13 +27,13 @@ def bench(
         str | None,
         typer.Option(help="Only these families, or rows by pattern: ours,fewer steps,UniPC*"),
     ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="In place of the suite's.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Samples of a cell.")] = None,
     prompts_file: Annotated[
         Path | None,
         typer.Option("--prompts", help="A line per prompt, or MS-COCO's captions.", metavar="FILE"),
     ] = None,
     device: Device = None,
-    dtype: Annotated[str | None, typer.Option(help="In place of the suite's.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Also time the rows, without decoding.")
     ] = True,

@@ -39,13 +39,13 @@ def doctor(
         str | None,
         typer.Option(help="512 or 768x512 (width x height); the pipeline's own by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of every run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every run.")] = 0,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Also write what was found to this file.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Shows by a few short runs what holds for a model on this machine, and what to expect.
+    """Tests a model on this machine with a few short runs, and shows what to expect.
 
     Send its output with a bug report. Exit code 1: a promise is broken, or nothing is accelerated.
     """

@@ -193,7 +193,7 @@ class CallOptions:
     ] = None
     control_image: Annotated[
         Path | None,
-        typer.Option(help="What the ControlNet goes by: edges, depth, ...", metavar="FILE"),
+        typer.Option(help="The ControlNet's picture: edges, depth, ...", metavar="FILE"),
     ] = None
 
     def describe(self) -> dict[str, str]:

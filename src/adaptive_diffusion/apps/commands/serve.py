@@ -24,7 +24,9 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="ADAPTIVE_DIFFUSION_API_KEY", help="What clients must have.", show_default=False
+            envvar="ADAPTIVE_DIFFUSION_API_KEY",
+            help="The key that clients must send.",
+            show_default=False,
         ),
     ] = None,
     tolerance: Tolerance = None,
@@ -34,7 +36,7 @@ def serve(
     rows: Annotated[int, typer.Option(min=1, help="Most rows of a joint denoiser call.")] = 32,
     max_images: Annotated[int, typer.Option(min=1, help="Pictures of a request.")] = 10,
     max_steps: Annotated[int, typer.Option(min=1, help="Steps of a picture.")] = 150,
-    max_size: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 1024,
+    max_size: Annotated[int, typer.Option(min=1, help="Pixels of the longer side.")] = 1024,
     max_work: Annotated[
         float,
         typer.Option(

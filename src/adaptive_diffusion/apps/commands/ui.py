@@ -17,9 +17,11 @@ def ui(
         list[str] | None,
         typer.Option("--model", help="A miniature, a folder or a hub id; may be given repeatedly."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen: this machine alone.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="The first free from 7860 by default.")] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser.")
+    ] = False,
 ) -> None:
     """Shows a page where full and accelerated runs go side by side, as they are made."""
     from adaptive_diffusion.apps.loading import load_pipeline, locate

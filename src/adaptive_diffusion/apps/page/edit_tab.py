@@ -54,7 +54,7 @@ def edit_tab(models: Models, newest: Newest, controls: Controls, generated: gr.I
                 elem_id="edit-picture",
             )
             take = gr.Button("Take the generated picture", elem_id="edit-take")
-            way = gr.Radio([_REDRAW, _REPAINT], value=_REDRAW, label="What a stroke means")
+            way = gr.Radio([_REDRAW, _REPAINT], value=_REDRAW, label="Brush mode")
             strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength")
         with gr.Column(scale=3, min_width=300):
             sides = Sides("edit")

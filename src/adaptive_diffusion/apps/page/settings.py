@@ -17,7 +17,7 @@ from adaptive_diffusion.policies.error_controlled import QUALITIES
 __all__ = ["Asked", "Controls", "guidance_of"]
 
 _OWN_SCHEDULER = "the model's own"
-_OWN_TOLERANCE = "as set below"
+_OWN_TOLERANCE = "Custom"
 _DEFAULT_GUIDANCE = 5.0
 
 

@@ -5,9 +5,9 @@ takes the calls that fit together and makes them one. A request whose step is sk
 so that it waits for nobody. What a request gets does not depend on who else is there, but for
 float rounding.
 
-Between two denoiser calls only one request runs at a time. So the pipelines' other parts need not
-bear threads (tokenizers do not), and the global random state can be each request's own. Pictures
-are decoded beside that, one at a time: it takes as long as many steps, which need not wait for it.
+Between two denoiser calls only one request runs at a time, because other parts of a pipeline may
+not be safe in threads (tokenizers are not). So the global random state can be each request's own.
+Pictures are decoded beside that, one at a time: decoding takes as long as many steps.
 """
 
 from __future__ import annotations

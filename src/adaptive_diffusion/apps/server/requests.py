@@ -41,15 +41,21 @@ class Generation(BaseModel):
     response_format: Literal["b64_json"] = "b64_json"
     output_format: Literal["png", "jpeg", "webp"] = "png"
     output_compression: int = Field(95, ge=0, le=100, description="Of jpeg and webp.")
-    stream: bool = Field(False, description="Tell of every step by server-sent events.")
+    stream: bool = Field(False, description="Send every step as a server-sent event.")
     partial_images: int = Field(0, ge=0, le=3, description="Previews of each streamed picture.")
 
     steps: int = Field(50, ge=1, description="Ours: steps of the full run.")
     seed: int | None = Field(
-        None, ge=0, lt=2**53, description="Ours: of the first picture; the next has the next."
+        None,
+        ge=0,
+        lt=2**53,
+        description="Ours: seed of the first picture; each further one adds 1.",
     )
     tolerance: float | None = Field(
-        None, ge=0, le=1000, description="Ours: error that a run of skips may bring; 0 is in full."
+        None,
+        ge=0,
+        le=1000,
+        description="Ours: error that a run of skips may bring; 0 is a full run.",
     )
     guidance: float | None = Field(
         None, ge=0, le=1000, description="Ours: guidance scale; the model's own by default."
@@ -111,6 +117,6 @@ class Edit(Generation):
     """The fields of a request for edited pictures, beside the files `image` and `mask`."""
 
     strength: float | None = Field(
-        None, gt=0, le=1, description="Ours: how far to leave the picture; 1 is all the way."
+        None, gt=0, le=1, description="Ours: how much may change; 1 is all."
     )
     input_fidelity: Literal["high", "low"] | None = Field(None, description="Ignored.")

@@ -14,11 +14,14 @@ from adaptive_diffusion.adapters.diffusers.components import denoisers
 from adaptive_diffusion.apps.bench.rivals import RIVALS, Rival
 from adaptive_diffusion.apps.bench.rivals.db_cache import DBCache
 from adaptive_diffusion.apps.bench.rivals.deep_cache import DeepCache
+from adaptive_diffusion.apps.bench.rivals.easy_cache import EasyCache
 from adaptive_diffusion.apps.bench.rivals.faster_cache import FasterCache
 from adaptive_diffusion.apps.bench.rivals.first_block_cache import FirstBlockCache
+from adaptive_diffusion.apps.bench.rivals.lazy_cache import LazyCache
 from adaptive_diffusion.apps.bench.rivals.mag_cache import MagCache
 from adaptive_diffusion.apps.bench.rivals.pyramid_attention import PyramidAttention
 from adaptive_diffusion.apps.bench.rivals.sada import Sada
+from adaptive_diffusion.apps.bench.rivals.spectrum import Spectrum
 from adaptive_diffusion.apps.bench.rivals.taylor_seer import TaylorSeer
 
 STEPS = 8
@@ -34,6 +37,9 @@ STRONG: dict[str, Rival] = {
     "db": DBCache(0.9, None),
     "db taylor": DBCache(0.9, None, taylor=True),
     "sada": Sada(interval=4, terms=2, start=0.2, multistep=0.5),
+    "spectrum": Spectrum(2, 0.75, share=0.5, ridge=0.1, degree=4, memory=None),
+    "easy": EasyCache(0.9),
+    "lazy": LazyCache(0.9),
 }
 UNETS = ["sd15", "sdxl", "ddim", "controlnet", "kandinsky2_2"]
 CACHED = ["flux", "flux_cfg", "wan22", "ltx"]
@@ -48,7 +54,11 @@ FITTING = [
         for rival in ("first block", "taylor", "taylor lite", "mag", "pyramid", "faster")
         for name in CACHED
     ),
-    *(("sada", name) for name in ["sd15", "sdxl", "ddim", *CACHED, *UNCACHED]),
+    *(
+        (rival, name)
+        for rival in ("sada", "spectrum", "easy", "lazy")
+        for name in ["sd15", "sdxl", "ddim", *CACHED, *UNCACHED]
+    ),
 ]
 
 
@@ -95,7 +105,14 @@ def test_saves_work_and_leaves_no_trace(tiny: Callable[[str], Any], rival: str, 
 
 @pytest.mark.parametrize(
     ("rival", "name"),
-    [("first block", "ltx"), ("mag", "ltx"), ("deep", "sd15"), ("db", "flux"), ("sada", "sd15")],
+    [
+        ("first block", "ltx"),
+        ("mag", "ltx"),
+        ("deep", "sd15"),
+        ("db", "flux"),
+        ("sada", "sd15"),
+        ("easy", "sd15"),
+    ],
 )
 def test_leaves_no_trace_of_a_call_that_failed(
     tiny: Callable[[str], Any], rival: str, name: str
@@ -164,7 +181,7 @@ def test_families_have_a_few_settings_each_with_names_of_their_own() -> None:
     names = [rival.name for rival in RIVALS]
     assert len(set(names)) == len(names)
     families = [rival.family for rival in RIVALS]
-    assert all(2 <= families.count(family) <= 4 for family in set(families))
+    assert all(2 <= families.count(family) <= 10 for family in set(families))
     assert {rival.family for rival in STRONG.values()} == set(families)
 
 

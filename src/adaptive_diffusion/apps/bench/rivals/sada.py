@@ -46,17 +46,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptive_diffusion.adapters.diffusers.components import schedulers
-from adaptive_diffusion.adapters.diffusers.memory import Memory
-from adaptive_diffusion.adapters.diffusers.scheduler_step import (
-    SchedulerStep,
-    noise_schedule,
-    position_of,
-)
+from adaptive_diffusion.adapters.diffusers.scheduler_step import noise_schedule
 from adaptive_diffusion.apps.bench.rivals.base import Rival, Work
-from adaptive_diffusion.apps.bench.rivals.meter import Meter, metered
+from adaptive_diffusion.apps.bench.rivals.meter import metered
+from adaptive_diffusion.apps.bench.rivals.skipping import Rule, Skipping, Step
 
 __all__ = ["Sada"]
 
@@ -95,8 +91,12 @@ class Sada(Rival):
 
     @contextmanager
     def applied(self, pipe: Any, steps: int) -> Iterator[Work]:
-        with metered(pipe, _Skipping(self)) as work:
+        with metered(pipe, Skipping(self._rule)) as work:
             yield work
+
+    def _rule(self, scheduler: Any) -> _Sada | None:
+        levels = _levels(scheduler)
+        return _Sada(self, levels) if levels else None
 
 
 @dataclass(frozen=True)
@@ -149,58 +149,36 @@ _OF_KIND: dict[str, Callable[[float, float], _Level]] = {
 }
 
 
-class _Skipping(Meter):
+class _Sada(Rule):
     """One generation under SADA."""
 
-    def __init__(self, rival: Sada) -> None:
-        super().__init__()
+    def __init__(self, rival: Sada, levels: list[_Level]) -> None:
         self._rival = rival
-        self._begin()
-
-    def _begin(self) -> None:
-        self._levels: list[_Level] | None = None
-        self._answers: dict[tuple[int, int], Any] = {}  # of each denoiser's n-th call in a step
+        self._levels = levels
         self._gradients: list[Tensor] = []  # of the last three steps, times the step
         self._nodes: dict[int, Tensor] = {}  # clean samples, noted at the interval
         self._in_a_row = 0
         self._next: Tensor | None = None  # the clean sample of the step to come if it is skipped
 
-    def set_timesteps(
-        self, scheduler: Any, set_timesteps: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
-        self._begin()
-        return super().set_timesteps(scheduler, set_timesteps, args, kwargs)
+    def forecast(self, step: Step) -> Tensor:
+        assert self._next is not None
+        of_sample, of_output = self._levels[step.index].clean_from
+        return ((self._next - of_sample * step.sample.float()) / of_output).to(step.sample.dtype)
 
-    def run(self, module: nn.Module, position: int, call: Callable[[], Any]) -> Any:
-        key = (id(module), position)
-        if self._next is None or key not in self._answers:
-            self._answers[key] = call()
-        return self._answers[key]
-
-    def solve(self, scheduler: Any, step: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        this = SchedulerStep(scheduler, step, Memory(scheduler, step), args, kwargs)
-        if self._levels is None:
-            self._levels = _levels(scheduler)
-        levels = self._levels
-        output, sample = this.output, this.sample
-        if not levels or not this.moves_a_sample or output.shape != sample.shape:
-            return step(scheduler, *args, **kwargs)
-        i = position_of(this.timestep, scheduler)
-        of_sample, of_output = levels[i].clean_from
+    def skips_next(self, step: Step, following: Tensor) -> bool:
+        of_sample, of_output = self._levels[step.index].clean_from
         clean = self._next
         if clean is None:
-            clean = of_sample * sample.float() + of_output * output.float()
-        else:
-            output = ((clean - of_sample * sample.float()) / of_output).to(sample.dtype)
-        following = this.run(output, sample)
-        self._next = self._look_ahead(i, levels, sample, clean, following)
+            clean = of_sample * step.sample.float() + of_output * step.output.float()
+        self._next = self._look_ahead(step.index, step.sample, clean, following)
         self._in_a_row = 0 if self._next is None else self._in_a_row + 1
-        return this.returned
+        return self._next is not None
 
     def _look_ahead(
-        self, i: int, levels: list[_Level], sample: Tensor, clean: Tensor, following: Tensor
+        self, i: int, sample: Tensor, clean: Tensor, following: Tensor
     ) -> Tensor | None:
         """The clean sample for step i + 1, or None if it must be computed."""
+        levels = self._levels
         level, after = levels[i], levels[min(i + 1, len(levels) - 1)]
         x = sample.float() / level.scale
         noise = (x - level.clean * clean) / level.noise
