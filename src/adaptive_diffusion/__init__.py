@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from adaptive_diffusion.policies import (
         ErrorControlled,
         FixedSchedule,
+        Planned,
         Policy,
         ThirdOrder,
         Trace,
@@ -51,6 +52,7 @@ __all__ = [
     "NoReportError",
     "NoiseSchedule",
     "NotLinearError",
+    "Planned",
     "Policy",
     "PolicyError",
     "Profile",

@@ -11,7 +11,7 @@ from typing import Any
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.errors import PolicyError
-from adaptive_diffusion.policies import ErrorControlled, Policy
+from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profile import Profile
 from adaptive_diffusion.trajectory import Report
@@ -26,6 +26,8 @@ def enable(
     tolerance: float | None = None,
     quality: str | None = None,
     profile: Profile | str | os.PathLike[str] | None = None,
+    nfe: int | None = None,
+    target_psnr: float | None = None,
     on_step: StepCallback | None = None,
 ) -> None:
     """Switches a diffusers pipeline's acceleration on, until `disable`.
@@ -35,26 +37,36 @@ def enable(
         policy: when to call the denoiser; `ErrorControlled()` by default.
         tolerance: short for `policy=ErrorControlled(tolerance=...)`.
         quality: a tolerance by name: "faithful", "balanced" or "fast".
-        profile: the tolerance that `calibrate` found, or the file that it was saved to. Warns
-            where the pipeline, or later a call's number of steps, is not what it was found with.
+        profile: what `calibrate` found, or the file that it was saved to. Warns where the
+            pipeline, or later a call's number of steps or guidance, is not what it was found with.
+        nfe: exactly so many denoiser calls for every sample, in each loop of a call. With a
+            profile, where they help this model most; without, where they help most models.
+        target_psnr: with a profile: the fewest calls that reach this mean PSNR, in dB, by its
+            evidence.
         on_step: called after every step with the mask so far (samples × steps, True = computed).
 
     Enabling again replaces the setting. Nothing is changed if an error is raised.
 
     Raises:
-        PolicyError: on a bad tolerance or quality, or if more than one of policy, tolerance,
-            quality and profile is given.
-        ProfileError: if the profile's file can't be read.
+        PolicyError: on a bad tolerance, quality or nfe, or if more than one of policy, tolerance,
+            quality and profile is given; nfe goes alone or with a profile.
+        ProfileError: if the profile's file can't be read, or none of its plans reaches the target.
         UnsupportedPipelineError: if the pipeline can't be accelerated; the message says why.
     """
     if profile is not None and not isinstance(profile, Profile):
         profile = Profile.load(profile)
-    chosen = _policy(policy, tolerance, quality, profile)
-    if profile is not None:
-        for difference in profile.differences(pipe):
-            warnings.warn(difference, stacklevel=2)
-    steps = None if profile is None else profile.steps
-    pipelines.enable(pipe, pipelines.Setting(chosen, on_step, steps))
+    _check_choice(policy, tolerance, quality, profile, nfe, target_psnr)
+    if profile is None:
+        chosen = _policy(policy, tolerance, quality, nfe)
+        pipelines.enable(pipe, pipelines.Setting(chosen, on_step))
+        return
+    differences = profile.differences(pipe)
+    chosen = profile.policy_for(pipe, nfe, target_psnr)
+    for difference in differences:
+        warnings.warn(difference, stacklevel=2)
+    guidance = None if profile.measured is None else profile.measured.guidance
+    calibrated = pipelines.Calibrated(profile.steps, guidance)
+    pipelines.enable(pipe, pipelines.Setting(chosen, on_step, calibrated))
 
 
 def disable(pipe: Any) -> None:
@@ -95,11 +107,22 @@ def accelerate(
     tolerance: float | None = None,
     quality: str | None = None,
     profile: Profile | str | os.PathLike[str] | None = None,
+    nfe: int | None = None,
+    target_psnr: float | None = None,
     on_step: StepCallback | None = None,
 ) -> Iterator[Run]:
     """`enable` for the length of a `with` block; an earlier setting comes back after it."""
     before = pipelines.setting_of(pipe)
-    enable(pipe, policy, tolerance=tolerance, quality=quality, profile=profile, on_step=on_step)
+    enable(
+        pipe,
+        policy,
+        tolerance=tolerance,
+        quality=quality,
+        profile=profile,
+        nfe=nfe,
+        target_psnr=target_psnr,
+        on_step=on_step,
+    )
     try:
         yield Run(pipe)
     finally:
@@ -109,19 +132,33 @@ def accelerate(
             pipelines.enable(pipe, before)
 
 
-def _policy(
-    policy: Policy | None, tolerance: float | None, quality: str | None, profile: Profile | None
-) -> Policy:
+def _check_choice(
+    policy: Policy | None,
+    tolerance: float | None,
+    quality: str | None,
+    profile: Profile | None,
+    nfe: int | None,
+    target_psnr: float | None,
+) -> None:
     choices = {"policy": policy, "tolerance": tolerance, "quality": quality, "profile": profile}
     given = [name for name, choice in choices.items() if choice is not None]
     if len(given) > 1:
         raise PolicyError(f"give one of {', '.join(choices)}, not both {' and '.join(given)}")
+    if nfe is not None and given not in ([], ["profile"]):
+        raise PolicyError(f"give nfe alone or with a profile, not with {given[0]}")
+    if target_psnr is not None and profile is None:
+        raise PolicyError("target_psnr needs a profile, which says what is reached: see calibrate")
+
+
+def _policy(
+    policy: Policy | None, tolerance: float | None, quality: str | None, nfe: int | None
+) -> Policy:
+    if nfe is not None:
+        return Planned(nfe)
     if quality is not None:
         if quality not in QUALITIES:
             raise PolicyError(f"quality must be one of {', '.join(QUALITIES)}, not {quality!r}")
         tolerance = QUALITIES[quality]
-    if profile is not None:
-        tolerance = profile.tolerance
     if tolerance is not None:
         return ErrorControlled(tolerance=tolerance)
     if policy is None:

@@ -1,9 +1,9 @@
 r"""Measuring what a model is like, in a few runs of its pipeline.
 
-Full runs give the kernel of the outputs. From it follows, for every step, what error a forecast has.
-Such errors are then brought in on purpose: into one output, to see how much of it is in the result,
-and into the samples that the denoiser is shown, to see how its outputs answer. A run that is
-disturbed at one step needs the denoiser after it only.
+Full runs give the kernel of the outputs. From it follows, for every step, what error a forecast
+has. Such errors are then brought in on purpose: into one output, to see how much of it is in the
+result, and into the samples that the denoiser is shown, to see how its outputs answer. A run that
+is disturbed at one step needs the denoiser after it only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from torch import Tensor
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.numerics.kriging import kriging_weights
-from adaptive_diffusion.numerics.statistics import LoopStatistics, Statistics, kernel_of
+from adaptive_diffusion.numerics.statistics import (
+    NUGGET,
+    LoopStatistics,
+    Statistics,
+    kernel_of,
+)
 from adaptive_diffusion.policies import Policy, Trace
 from adaptive_diffusion.trajectory.measuring import (
     Displaced,
@@ -31,12 +36,16 @@ from adaptive_diffusion.trajectory.measuring import (
     Response,
 )
 
-__all__ = ["calls_needed", "measure"]
+__all__ = ["NotMeasurableError", "calls_needed", "measure"]
 
 _PLACES = 10  # steps of a loop that are disturbed
 _SIZE = 0.01  # of a displacement, relative to its sample
 _GAP = 2  # between the outputs from which the disturbing errors are forecast
 _SMALLEST_GAIN = 1e-4
+
+
+class NotMeasurableError(CalibrationError):
+    """The pipeline's loops can't be recorded, or differ from sample to sample."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,8 @@ def measure(
     runs: Sequence[Callable[[], Any]],
     disturbed: int = 2,
     notify: Callable[[str], None] = lambda _: None,
-) -> tuple[LoopStatistics, ...]:
-    """The statistics of every loop of a pipeline's call.
+) -> tuple[tuple[LoopStatistics, ...], str]:
+    """The statistics of every loop of a pipeline's call, and the type of its outputs.
 
     Args:
         pipe: the pipeline; it is not enabled.
@@ -70,7 +79,8 @@ def measure(
         notify: told what is being done.
 
     Raises:
-        CalibrationError: if the pipeline runs no loop that can be recorded, or not always the same.
+        NotMeasurableError: if the pipeline runs no loop that can be recorded, or not always the
+            same.
     """
     kernels: list[list[Tensor]] = []
     kept: list[list[RecordedLoop]] = []
@@ -95,34 +105,25 @@ def measure(
         for run, recorded in zip(runs, kept[:disturbed], strict=False)
     ]
     responses = []
-    stiff = []
     effects = []
     for index, sample in enumerate(samples):
         notify(f"displaced run {index + 1} of {len(samples)}")
         responses.append(sample.responses())
-        stiff.append(sample.responses(along_answers=True))
         notify(f"disturbed runs of sample {index + 1} of {len(samples)}")
         effects.append(sample.effects())
-    return tuple(
+    measured = tuple(
         tuple(
-            Statistics(
-                loop.schedule.coordinates[: loop.steps],
-                loop.schedule.gains[: loop.steps],
+            _statistics(
+                loop,
                 by_loop[at][number],
-                *(
-                    _spread(loop, [_part(each[at][number], part) for each in effects])
-                    for part in range(2)
-                ),
-                *(
-                    _filled([[r and r[part] for r in each[at][number]] for each in responses])
-                    for part in range(3)
-                ),
-                _filled([[r and r[0] for r in each[at][number]] for each in stiff]),
+                [each[at][number] for each in effects],
+                [each[at][number] for each in responses],
             )
             for number in range(len(loop.streams))
         )
         for at, loop in enumerate(loops)
     )
+    return measured, str(loops[0].streams[0].outputs[0].dtype).removeprefix("torch.")
 
 
 class _Sample:
@@ -140,7 +141,7 @@ class _Sample:
         self._recorded = recorded
         self._kernels = kernels
 
-    def responses(self, along_answers: bool = False) -> list[list[list[Response | None]]]:
+    def responses(self) -> list[list[list[Response | None]]]:
         """How the outputs answer displaced samples, for every loop, stream and step."""
         moves = [
             [
@@ -152,7 +153,7 @@ class _Sample:
             ]
             for at, loop in enumerate(self._recorded)
         ]
-        run = Displaced(self._recorded, moves, along_answers)
+        run = Displaced(self._recorded, moves)
         _with(self._pipe, self._run, _After(), run)
         return run.responses
 
@@ -201,11 +202,29 @@ class _Sample:
         if step == 0:
             return (values[1].float() - values[0].float()).clone()
         nodes = [n for n in range(step - _GAP, -1, -_GAP)][:4] or [0]
-        weights = kriging_weights(self._kernels[at][number], nodes, [step])[:, 0].tolist()
+        weights = kriging_weights(self._kernels[at][number], nodes, [step], NUGGET)[:, 0].tolist()
         error = values[step].float().clone()
         for weight, node in zip(weights, nodes, strict=True):
             error -= weight * values[node].float()
         return error
+
+
+def _statistics(
+    loop: RecordedLoop,
+    kernel: Tensor,
+    effects: Sequence[dict[int, tuple[float, float]]],
+    responses: Sequence[list[Response | None]],
+) -> Statistics:
+    along, across = ([[r and r[part] for r in each] for each in responses] for part in range(2))
+    return Statistics(
+        coordinates=loop.schedule.coordinates[: loop.steps],
+        gains=loop.schedule.gains[: loop.steps],
+        kernel=kernel,
+        moves=_spread(loop, [_part(each, 0) for each in effects]),
+        effects=_spread(loop, [_part(each, 1) for each in effects]),
+        responses=_filled(along),
+        deviations=_filled(across),
+    )
 
 
 def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> None:
@@ -218,11 +237,11 @@ def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -
 
 def _check(loops: list[RecordedLoop], kept: list[list[RecordedLoop]]) -> None:
     if not loops:
-        raise CalibrationError("the pipeline ran no denoising loop that can be followed")
+        raise NotMeasurableError("the pipeline ran no denoising loop that can be followed")
     if kept and [(each.steps, len(each.streams)) for each in loops] != [
         (each.steps, len(each.streams)) for each in kept[0]
     ]:
-        raise CalibrationError("the pipeline's loops differ from sample to sample")
+        raise NotMeasurableError("the pipeline's loops differ from sample to sample")
 
 
 def _places(steps: int) -> list[int]:
@@ -254,9 +273,7 @@ def _spread(loop: RecordedLoop, measured: Sequence[dict[int, float]]) -> tuple[f
 
 
 def _line(places: Sequence[int], values: Sequence[float], at: int) -> float:
-    for left, right, before, after in zip(
-        places, places[1:], values, values[1:], strict=False
-    ):
+    for left, right, before, after in zip(places, places[1:], values, values[1:], strict=False):
         if at <= right:
             return before + (after - before) * (at - left) / (right - left)
     return values[-1]
@@ -281,4 +298,3 @@ def _rms(tensor: Tensor) -> float:
 def _split(flat: list[Tensor], lengths: list[int]) -> list[list[Tensor]]:
     parts: Iterator[Tensor] = iter(flat)
     return [[next(parts) for _ in range(length)] for length in lengths]
-

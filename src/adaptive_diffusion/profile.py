@@ -1,116 +1,42 @@
-"""What a calibration found, and on what evidence: a tolerance that can be kept and handed on."""
+"""What a calibration found, and on what evidence: it can be kept and handed on."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
-import inspect
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from adaptive_diffusion.adapters.diffusers.components import check_pipeline, denoisers, schedulers
+from adaptive_diffusion.adapters.diffusers.components import check_pipeline
 from adaptive_diffusion.adapters.diffusers.pipelines import far_in_steps
-from adaptive_diffusion.errors import ProfileError
+from adaptive_diffusion.errors import PolicyError, ProfileError
+from adaptive_diffusion.evidence import Evidence, Goal, require_count, require_number
+from adaptive_diffusion.identity import describe_model, describe_scheduler, prediction_of
+from adaptive_diffusion.measured import FoundPlan, Measured
+from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 
-__all__ = ["Evidence", "Goal", "Profile", "describe_model", "describe_scheduler"]
-
-_UNITS = {
-    "psnr": "a PSNR of {:g} dB",
-    "ssim": "an SSIM of {:g}",
-    "worst": "a PSNR of {:g} dB for every sample",
-    "nfe": "{:g} evaluations",
-}
-_SOLVER_SETTINGS = ("prediction_type", "algorithm_type")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a tolerance was sought for.
-
-    Attributes:
-        kind: "psnr" (in dB) or "ssim" for a mean fidelity to be reached, "worst" for a PSNR that no
-            sample is to fall below, "nfe" for a mean number of denoiser evaluations to be kept.
-        value: how much of it.
-    """
-
-    kind: str
-    value: float
-
-    def __post_init__(self) -> None:
-        if self.kind not in _UNITS:
-            raise ProfileError(f"goal.kind must be one of {', '.join(_UNITS)}, not {self.kind!r}")
-        _require_number("goal.value", self.value, above=0)
-
-    def __str__(self) -> str:
-        return _UNITS[self.kind].format(self.value)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the tolerance reached on samples that it was not fitted to.
-
-    Attributes:
-        fitting: how many samples the tolerance was fitted to.
-        held_out: how many others were measured; all figures below are theirs.
-        psnr_mean: mean PSNR to the full run in dB; a sample that is equal to it counts as 100.
-        psnr_worst_tenth: mean of the worst tenth of the samples (of the worst, below twenty).
-        psnr_worst: the worst sample's.
-        ssim_mean: mean SSIM; None for pictures too small to have one.
-        ssim_worst_tenth: mean of the worst tenth, or None.
-        nfe: mean number of denoiser evaluations.
-        speedup: the full run's evaluations over that.
-    """
-
-    fitting: int
-    held_out: int
-    psnr_mean: float
-    psnr_worst_tenth: float
-    psnr_worst: float
-    ssim_mean: float | None
-    ssim_worst_tenth: float | None
-    nfe: float
-    speedup: float
-
-    def __post_init__(self) -> None:
-        for name in ("fitting", "held_out"):
-            _require_count(f"evidence.{name}", getattr(self, name))
-        for name in ("psnr_mean", "psnr_worst_tenth", "psnr_worst"):
-            _require_number(f"evidence.{name}", getattr(self, name))
-        for name in ("ssim_mean", "ssim_worst_tenth"):
-            if getattr(self, name) is not None:
-                _require_number(f"evidence.{name}", getattr(self, name))
-        for name in ("nfe", "speedup"):
-            _require_number(f"evidence.{name}", getattr(self, name), above=0)
-
-    def __str__(self) -> str:
-        similarity = "" if self.ssim_mean is None else f", SSIM {self.ssim_mean:.4f}"
-        return (
-            f"{self.speedup:.2f}x fewer evaluations ({self.nfe:.1f}) at a PSNR of "
-            f"{self.psnr_mean:.1f} dB, worst tenth {self.psnr_worst_tenth:.1f}, "
-            f"worst {self.psnr_worst:.1f}{similarity}, on {self.held_out} samples held out"
-        )
+__all__ = ["Evidence", "Goal", "Profile"]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A calibrated tolerance; made by `calibrate`, used by `enable(pipe, profile=...)`.
+    """A calibrated plan or tolerance; made by `calibrate`, used by `enable(pipe, profile=...)`.
 
     Attributes:
         model: pipeline class, denoiser classes and a fingerprint of their settings (weights do not
             count: a fine-tuned model keeps its profile).
         scheduler: scheduler class and what it takes the model's output for.
         steps: the fewest and the most steps asked for while calibrating.
-        tolerance: for `ErrorControlled`.
         goal: what was sought.
         evidence: what was reached, on how many samples.
         versions: of the packages that the result depends on.
         date: of the calibration, as YYYY-MM-DD.
+        tolerance: for `ErrorControlled`, where the pipeline's loops could not be measured; or None.
+        nfe: of the plan that reaches the goal, or None.
+        measured: the model's statistics, and the plans found with them, or None.
 
     Raises:
         ProfileError: on values that no calibration gives.
@@ -119,11 +45,13 @@ class Profile:
     model: str
     scheduler: str
     steps: tuple[int, int]
-    tolerance: float
     goal: Goal
     evidence: Evidence
     versions: dict[str, str]
     date: str
+    tolerance: float | None = None
+    nfe: int | None = None
+    measured: Measured | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "scheduler"):
@@ -132,10 +60,17 @@ class Profile:
         if not isinstance(self.steps, tuple) or len(self.steps) != 2:
             raise ProfileError(f"steps must be the fewest and the most, not {self.steps!r}")
         for steps in self.steps:
-            _require_count("steps", steps)
+            require_count("steps", steps)
         if self.steps[0] > self.steps[1]:
             raise ProfileError(f"steps must be the fewest, then the most, not {self.steps!r}")
-        _require_number("tolerance", self.tolerance, above=0)
+        if (self.tolerance is None) == (self.nfe is None):
+            raise ProfileError("a profile has either a tolerance or an nfe")
+        if self.tolerance is not None:
+            require_number("tolerance", self.tolerance, above=0)
+        if self.nfe is not None:
+            require_count("nfe", self.nfe)
+            if self.measured is None:
+                raise ProfileError("a profile with an nfe has what was measured, too")
         if not isinstance(self.versions, dict) or not all(
             isinstance(text, str) for entry in self.versions.items() for text in entry
         ):
@@ -146,9 +81,67 @@ class Profile:
             raise ProfileError(f"date must look like 2026-01-31, not {self.date!r}") from None
 
     def __str__(self) -> str:
+        found = (
+            f"tolerance {self.tolerance:.3g}" if self.nfe is None else f"a plan of {self.nfe} calls"
+        )
         return (
-            f"tolerance {self.tolerance:.3g} for {self.goal}: {self.evidence} "
-            f"(fitted to {self.evidence.fitting} others)"
+            f"{found} for {self.goal}: {self.evidence} (fitted to {self.evidence.fitting} others)"
+        )
+
+    def policy(self, nfe: int | None = None, target_psnr: float | None = None) -> Policy:
+        """What to enable: by default, what reaches the goal.
+
+        Args:
+            nfe: exactly so many denoiser calls in each loop.
+            target_psnr: the fewest calls that reach this mean PSNR, in dB, on the profile's
+                evidence (and 3 dB less in the worst tenth).
+
+        Raises:
+            PolicyError: if both are given, or `nfe` is below two.
+            ProfileError: if no plan in the profile reaches the target.
+        """
+        if nfe is not None and target_psnr is not None:
+            raise PolicyError("give nfe or target_psnr, not both")
+        if target_psnr is not None:
+            nfe = self._reaching(target_psnr).nfe
+        if nfe is None and self.nfe is None:
+            assert self.tolerance is not None
+            return ErrorControlled(tolerance=self.tolerance)
+        wanted = nfe if nfe is not None else self.nfe
+        assert wanted is not None
+        return Planned(wanted) if self.measured is None else self.measured.policy(wanted)
+
+    def policy_for(
+        self, pipe: Any, nfe: int | None = None, target_psnr: float | None = None
+    ) -> Policy:
+        """The same for a pipeline that may differ from the calibrated one.
+
+        Where its scheduler takes the model's output for something else, what was measured is not
+        used: the plan is then made as without a profile.
+        """
+        policy = self.policy(nfe, target_psnr)
+        if isinstance(policy, Planned) and prediction_of(self.scheduler) != prediction_of(
+            describe_scheduler(pipe)
+        ):
+            return Planned(policy.nfe)
+        return policy
+
+    def _reaching(self, target: float) -> FoundPlan:
+        """The plan of the fewest calls whose evidence says that it reaches a mean PSNR."""
+        if self.measured is None:
+            raise ProfileError(
+                "the profile has no plans to choose from, only a tolerance: calibrate again"
+            )
+        require_number("target_psnr", target)
+        known = [plan for plan in self.measured.plans if plan.evidence is not None]
+        for plan in sorted(known, key=lambda each: each.nfe):
+            assert plan.evidence is not None
+            if plan.evidence.reaches(target):
+                return plan
+        best = max((plan.evidence.psnr_mean for plan in known if plan.evidence), default=math.nan)
+        raise ProfileError(
+            f"no plan in the profile reaches {target:g} dB with the worst tenth in 3 dB; the best "
+            f"mean is {best:.1f} dB: ask for less, or calibrate with this target"
         )
 
     def differences(self, pipe: Any, steps: int | None = None) -> list[str]:
@@ -169,6 +162,10 @@ class Profile:
             for part, (here, calibrated) in pairs.items()
             if here != calibrated
         ]
+        if self.nfe is not None and prediction_of(self.scheduler) != prediction_of(
+            describe_scheduler(pipe)
+        ):
+            found.append("what was measured is not used: the outputs mean something else")
         if steps is not None and (line := far_in_steps(steps, self.steps)):
             found.append(line)
         return found
@@ -180,7 +177,11 @@ class Profile:
             OSError: if the file can't be written.
         """
         path = Path(path)
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content |= {"goal": asdict(self.goal), "evidence": asdict(self.evidence)}
+        if self.measured is not None:
+            content["measured"] = self.measured.to_json()
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             unfinished.write_text(text, encoding="utf-8")
@@ -204,6 +205,8 @@ class Profile:
             found["steps"] = tuple(steps) if isinstance(steps, list) else steps
             found["goal"] = Goal(**found["goal"])
             found["evidence"] = Evidence(**found["evidence"])
+            if found.get("measured") is not None:
+                found["measured"] = Measured.from_json(found["measured"])
             return cls(**found)
         except OSError as error:
             raise ProfileError(
@@ -214,65 +217,11 @@ class Profile:
             raise ProfileError(f"profile {path} can't be used: {reason}") from error
 
 
-def describe_model(pipe: Any) -> str:
-    """Pipeline class, denoiser classes and a fingerprint of the denoisers' settings."""
-    modules = [getattr(module, "_orig_mod", module) for module in denoisers(pipe)]
-    names = " + ".join(type(module).__name__ for module in modules)
-    settings = "\n".join(_settings(module) for module in modules)
-    fingerprint = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    return f"{type(pipe).__name__}, {names}, {fingerprint}"
-
-
-def describe_scheduler(pipe: Any) -> str:
-    """Scheduler class and what it takes the model's output for."""
-    return " + ".join(
-        ", ".join([type(scheduler).__name__, *_solver_settings(scheduler)])
-        for scheduler in schedulers(pipe)
-    )
-
-
-def _settings(module: nn.Module) -> str:
-    """The settings that a module was made with, as JSON; its class's defaults are left out.
-
-    So a setting that a later version of diffusers adds does not make it another model.
-    """
-    parameters = inspect.signature(type(module).__init__).parameters
-    defaults = {name: _json(parameter.default) for name, parameter in parameters.items()}
-    given = {name: _json(value) for name, value in dict(getattr(module, "config", {})).items()}
-    return _json(
-        {
-            name: value
-            for name, value in given.items()
-            if not name.startswith("_") and value != defaults.get(name)
-        }
-    )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)  # tuples come out as lists, as in files
-
-
-def _solver_settings(scheduler: Any) -> list[str]:
-    config = getattr(scheduler, "config", {})
-    return [str(config[name]) for name in _SOLVER_SETTINGS if config.get(name) is not None]
-
-
 def _require_fields(kind: Any, found: object, what: str) -> None:
     if not isinstance(found, dict):
         raise ProfileError(f"{what} must be a JSON object, not {found!r}")
     known = {field.name for field in fields(kind)}
-    for problem, names in (("lacks", known - found.keys()), ("has unknown", found.keys() - known)):
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    for problem, names in (("lacks", needed - found.keys()), ("has unknown", found.keys() - known)):
         if names:
             raise ProfileError(f"{what} {problem} {', '.join(sorted(names))}")
-
-
-def _require_number(name: str, value: object, above: float = -math.inf) -> None:
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    if not numeric or not above < value < math.inf:  # type: ignore[operator]
-        wanted = "a finite number" if above == -math.inf else f"a finite number above {above:g}"
-        raise ProfileError(f"{name} must be {wanted}, not {value!r}")
-
-
-def _require_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ProfileError(f"{name} must be a whole number of at least 1, not {value!r}")

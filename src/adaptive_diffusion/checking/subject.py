@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaptive_diffusion.adapters.diffusers.components import denoisers
 from adaptive_diffusion.checking.trials import AcceleratedTrial, RepeatedCall
-from adaptive_diffusion.profile import describe_model, describe_scheduler
+from adaptive_diffusion.identity import describe_model, describe_scheduler
 
 __all__ = ["describe", "describe_roles"]
 

@@ -7,8 +7,6 @@ and by what becomes of errors at that share of noise. Errors of one run add up.
 
 from __future__ import annotations
 
-import itertools
-
 from adaptive_diffusion.numerics.interpolation import growth
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.planning import Plan

@@ -1,10 +1,10 @@
 r"""Which steps to compute, if so many may be: found beforehand, from what errors cost.
 
 A *plan* is the list of computed steps; the first and the last are among them. Between two of them
-lies a run of skips, whose cost is the squared error that it leaves in the result. Costs are added up
-as if the errors of runs were independent. Then dynamic programming finds the best plan of exactly n
-steps (Bellman, 1957): with a the step computed last, h its distance to the one before, and m steps
-still to be computed,
+lies a run of skips, whose cost is the squared error that it leaves in the result. Costs are added
+up as if the errors of runs were independent. Then dynamic programming finds the best plan of
+exactly n steps (Bellman, 1957): with a the step computed last, h its distance to the one before,
+and m steps still to be computed,
 
 .. math:: V(a, h, m) = \min_j \; C(a, h, j) + V(j, j - a, m - 1).
 
@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-__all__ = ["KNOWN", "LONGEST_JUMP", "Plan", "RunCost", "Costs", "best_plan", "improve", "make_plan"]
+__all__ = ["KNOWN", "LONGEST_JUMP", "Costs", "Plan", "RunCost", "best_plan", "improve", "make_plan"]
 
 Plan = tuple[int, ...]
 """The computed steps, in order."""
@@ -92,9 +92,7 @@ def best_plan(cost: RunCost, steps: int, calls: int, begun: Plan = (0,)) -> Plan
             return (run(a, h, last), last) if last - a <= jump else (math.inf, last)
         # as many calls as are left must fit in, and reach the end
         nearest, farthest = max(a + 1, last - (m - 1) * jump), min(a + jump, last - (m - 1))
-        ways = (
-            (run(a, h, j) + value(j, j - a, m - 1)[0], j) for j in range(nearest, farthest + 1)
-        )
+        ways = ((run(a, h, j) + value(j, j - a, m - 1)[0], j) for j in range(nearest, farthest + 1))
         return min(ways, default=(math.inf, last))
 
     plan, h = begun, 0

@@ -3,25 +3,26 @@ r"""What can be measured of a model: how its outputs go together, and what becom
 For the outputs :math:`e_k` that a solver is given in a loop of N steps these are
 
 - the **kernel** :math:`K_{ij} = \mathrm{mean}\,\langle e_i, e_j \rangle / D`, an N × N matrix;
-- the **moves** :math:`b_k = \lVert\delta x_{k+1}\rVert / \lVert\delta e_k\rVert`: how far an error in
-  output k moves the next sample;
+- the **moves** :math:`b_k = \langle\delta x_{k+1}, \delta e_k\rangle / \lVert\delta e_k\rVert^2`: how
+  far an error in output k moves the next sample;
 - the **effects** :math:`w_k`: the relative error in the result for an error of one in output k;
-- the **responses** :math:`\rho_k = \langle\delta e_k, \delta x_k\rangle / \lVert\delta x_k\rVert^2` and
-  the **deviations** :math:`s_k = \lVert\delta e_k - \rho_k\,\delta x_k\rVert / \lVert\delta x_k\rVert`:
-  how the output at step k answers a small displacement of its sample, along it and across.
+- the **responses** :math:`\rho_k = \langle\delta e_k, \delta x_k\rangle / \lVert\delta x_k\rVert^2`
+  and the **deviations** :math:`s_k = \lVert\delta e_k - \rho_k\delta x_k\rVert / \lVert\delta
+  x_k\rVert`: how the output at step k answers a small displacement of its sample, along it and
+  across.
 
-A run of skips between the computed steps a and j gets forecasts from the outputs up to a, and later
-interpolations, for which j's output is known as well. Let :math:`r_k` be the error of interpolation
-k and :math:`f_k` that of the forecast, both linear in the outputs, so that the kernel says how large
-any sum of them is. Then the run leaves
+A run of skips between the computed steps a and j gets forecasts from the outputs up to a, and
+later interpolations, for which j's output is known as well. Let :math:`r_k` be the error of
+interpolation k and :math:`f_k` that of the forecast, both linear in the outputs, so that the kernel
+says how large any sum of them is. Then the run leaves
 
 .. math:: \ell = \sum_k w_k r_k, \qquad d = \sum_k b_k f_k, \qquad c = \sum_k b_k (f_k - r_k)
 
 in the result, in the sample for which the output at j is computed, and of the latter what backfill
 takes out again. The output at j is wrong by :math:`(\rho_j^2 + s_j^2)^{1/2}\,|d|` when the run is
-interpolated to it. It is then moved by :math:`\rho_j c`, so that :math:`s_j |c|` is left in it, which
-goes into the result and into all forecasts that it is a node of. At high guidance these errors grow
-from run to run.
+interpolated to it. It is then moved by :math:`\rho_j c`, so that :math:`s_j |c|` is left in it.
+That goes into the result, and into all forecasts which are made of that output. At high guidance
+these errors grow from run to run.
 """
 
 from __future__ import annotations
@@ -29,19 +30,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from adaptive_diffusion.numerics.interpolation import lagrange_weights
 from adaptive_diffusion.numerics.kriging import kriging_weights
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.planning import KNOWN, Plan
 
-__all__ = ["LoopStatistics", "Statistics", "kernel_of"]
+__all__ = ["NUGGET", "LoopStatistics", "Statistics", "kernel_of"]
 
+NUGGET = 1e-4
+"""Where none was chosen by trial."""
 _ALIKE = 0.7  # how far it is believed that errors of different runs cancel, or add up
+_SMALLEST_GAIN = 1e-9
 _CHUNK = 1 << 18  # numbers of each output that are multiplied at a time
 
 
@@ -82,6 +87,8 @@ class Statistics:
         effects: N numbers.
         responses: N numbers.
         deviations: N numbers.
+        nugget: how far outputs of an accelerated run differ from a full run's, relative to their
+            mean square; the larger, the less do forecasts swing.
     """
 
     coordinates: tuple[float, ...]
@@ -91,13 +98,23 @@ class Statistics:
     effects: tuple[float, ...]
     responses: tuple[float, ...]
     deviations: tuple[float, ...]
-    carries: tuple[float, ...]
-    stiffness: tuple[float, ...]
+    nugget: float = NUGGET
 
     remembers: ClassVar[int] = KNOWN
 
     def __len__(self) -> int:
         return len(self.coordinates)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        numbers = [field.name for field in fields(self) if field.name != "kernel"]
+        return torch.equal(self.kernel, other.kernel) and all(
+            getattr(self, name) == getattr(other, name) for name in numbers
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.coordinates, self.effects, self.nugget))
 
     def weights(self, nodes: Sequence[int], at: int) -> list[float]:
         """Of the outputs at `nodes` in the one at another step."""
@@ -133,12 +150,12 @@ class Statistics:
             for step, part in zip(run.nodes[1:], run.in_result[1:], strict=True):
                 share[step] += part
             wrong[plan[k]] = self.deviations[plan[k]] ** 2 * corrected
-        together = float(left @ self.kernel @ left)
+        together = self._square(left)
         others += sum(share[step] ** 2 * wrong[step] for step in plan)
         return _ALIKE * together + (1 - _ALIKE) * apart + others
 
     def distance(self, schedule: NoiseSchedule) -> float:
-        """How far another loop is from this one: from where to where it goes, and in how many steps.
+        """How far another loop is from this one, by its ends and its number of steps.
 
         Zero for the same loop.
         """
@@ -147,6 +164,37 @@ class Statistics:
         span = abs(ends[0] - ends[1]) or 1.0
         gaps = sum(abs(a - b) for a, b in zip(ends, others, strict=True)) / span
         return gaps + abs(math.log(len(schedule) / len(self)))
+
+    def on(self, schedule: NoiseSchedule) -> Statistics:
+        """The same model's statistics in a loop of other steps, interpolated over the coordinates.
+
+        Outputs between those measured are taken to be cubic interpolations of these. What an error
+        does is taken to go with the gain of its step.
+        """
+        if schedule.coordinates[: len(self)] == self.coordinates:
+            return self
+        at = _scaled(schedule.coordinates, self.coordinates)
+        cubic = _interpolation(self.coordinates, at, 4)
+        linear = _interpolation(self.coordinates, at, 2)
+
+        def by_gain(values: tuple[float, ...]) -> tuple[float, ...]:
+            shares = [v / max(g, _SMALLEST_GAIN) for v, g in zip(values, self.gains, strict=True)]
+            found = (linear @ torch.tensor(shares, dtype=torch.float64)).tolist()
+            return tuple(share * gain for share, gain in zip(found, schedule.gains, strict=True))
+
+        def directly(values: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple((linear @ torch.tensor(values, dtype=torch.float64)).tolist())
+
+        return Statistics(
+            schedule.coordinates,
+            schedule.gains,
+            cubic @ self.kernel @ cubic.T,
+            by_gain(self.moves),
+            by_gain(self.effects),
+            directly(self.responses),
+            directly(self.deviations),
+            self.nugget,
+        )
 
     def _answer(self, step: int) -> float:
         return math.hypot(self.responses[step], self.deviations[step])
@@ -159,14 +207,12 @@ class Statistics:
             torch.tensor([values[k] for k in skipped], dtype=torch.float64)
             for values in (self.effects, self.moves)
         )
-        between = kriging_weights(self.kernel, nodes, skipped)
+        between = kriging_weights(self.kernel, nodes, skipped, self.nugget)
         ahead = torch.zeros_like(between)
-        ahead[1:] = kriging_weights(self.kernel, known, skipped)
+        ahead[1:] = kriging_weights(self.kernel, known, skipped, self.nugget)
         in_result, in_displaced = between @ effects, ahead @ moves
         in_corrected = in_displaced - between @ moves
-        left, displaced, corrected = (
-            torch.zeros(len(self), dtype=torch.float64) for _ in range(3)
-        )
+        left, displaced, corrected = (torch.zeros(len(self), dtype=torch.float64) for _ in range(3))
         left[skipped], displaced[skipped] = effects, moves
         left[list(nodes)] = -in_result
         displaced[list(nodes)] = -in_displaced
@@ -174,15 +220,20 @@ class Statistics:
         return _Run(
             nodes,
             left,
-            *(float(error @ self.kernel @ error) for error in (left, displaced, corrected)),
+            self._square(left),
+            self._square(displaced),
+            self._square(corrected),
             in_result.tolist(),
             in_displaced.tolist(),
             in_corrected.tolist(),
         )
 
+    def _square(self, error: Tensor) -> float:
+        return float(error @ self.kernel @ error)
+
     @functools.lru_cache(maxsize=1 << 12)  # noqa: B019
     def _weights(self, nodes: Plan, at: int) -> list[float]:
-        return kriging_weights(self.kernel, nodes, [at])[:, 0].tolist()
+        return kriging_weights(self.kernel, nodes, [at], self.nugget)[:, 0].tolist()
 
 
 LoopStatistics = tuple[Statistics, ...]
@@ -196,8 +247,31 @@ def kernel_of(outputs: Sequence[Tensor]) -> Tensor:
     for start in range(0, len(flat[0]), _CHUNK):
         rows = torch.stack([row[start : start + _CHUNK] for row in flat]).double()
         total += (rows @ rows.T).cpu()
-    return total / len(flat[0])
+    return (total + total.T) / (2 * len(flat[0]))
 
 
 def _carried(parts: Sequence[float], nodes: Plan, wrong: dict[int, float]) -> float:
     return sum(part**2 * wrong[step] for part, step in zip(parts, nodes, strict=True))
+
+
+def _scaled(coordinates: Sequence[float], measured: Sequence[float]) -> list[float]:
+    """Where a loop's coordinates lie among those measured; its ends, where levels aren't known."""
+    if all(at == step for step, at in enumerate(measured)):
+        factor = (len(measured) - 1) / max(1, len(coordinates) - 1)
+        return [at * factor for at in coordinates]
+    return list(coordinates)
+
+
+def _interpolation(nodes: Sequence[float], at: Sequence[float], order: int) -> Tensor:
+    """Weights of values at monotonic `nodes` in those `at` other places: `(at, nodes)`, float64.
+
+    Through the `order` nearest nodes; beyond the ends, the value there.
+    """
+    weights = torch.zeros(len(at), len(nodes), dtype=torch.float64)
+    low, high = min(nodes), max(nodes)
+    for row, place in zip(weights, at, strict=True):
+        inside = min(max(place, low), high)
+        nearest = sorted(range(len(nodes)), key=lambda node: abs(nodes[node] - inside))[:order]
+        near = [nodes[node] for node in nearest]
+        row[nearest] = torch.tensor(lagrange_weights(near, inside), dtype=torch.float64)
+    return weights

@@ -127,9 +127,7 @@ class Forecaster:
         only follow the swing.
         """
         assert self._history is not None
-        between = self._history.between(
-            value, step, lambda nodes: self._weights.weights(nodes, at)
-        )
+        between = self._history.between(value, step, lambda nodes: self._weights.weights(nodes, at))
         if self._noisy:
             return self._output_of(at, between, output, sample)
         if self._statistics is not None or self._schedule.noise[step] >= _MOSTLY_NOISE:

@@ -4,10 +4,10 @@ Three kinds of streams stand where otherwise outputs are forecast. Each leads on
 and samples on, step by step:
 
 - a *recorded* stream is a full run, and keeps its outputs;
-- a *disturbed* stream gets the outputs of a recorded run up to a step, with an error in the last of
-  them, and goes on from there by itself: how much of the error is in the result?
-- a *displaced* stream repeats a recorded run, but shows the denoiser samples that are moved a little:
-  how do its outputs answer?
+- a *disturbed* stream gets the outputs of a recorded run up to a step, with an error in the last
+  of them, and goes on from there by itself: how much of the error is in the result?
+- a *displaced* stream repeats a recorded run, but shows the denoiser samples that are moved a
+  little: how do its outputs answer?
 """
 
 from __future__ import annotations
@@ -24,11 +24,8 @@ from adaptive_diffusion.trajectory.tape import SolverStep
 
 __all__ = ["Displaced", "Disturbance", "Disturbed", "RecordedLoop", "Recorder"]
 
-Response = tuple[float, float, float]
-"""Of an output to a displaced sample: along the displacement and across it, relative to it.
-
-The third is how much of the displacement the solver takes along into the next sample.
-"""
+Response = tuple[float, float]
+"""Of an output to a displaced sample: along the displacement and across it, relative to it."""
 
 
 @dataclass
@@ -131,8 +128,8 @@ class Disturbed:
 
     `move` is how far a unit of the error moves the next sample.
 
-    The denoiser is needed after the disturbed step only. In the loops before the disturbed one it is
-    not needed at all.
+    The denoiser is needed after the disturbed step only. In the loops before the disturbed one it
+    is not needed at all.
     """
 
     def __init__(self, recorded: list[RecordedLoop], disturbance: Disturbance) -> None:
@@ -201,20 +198,15 @@ class Displaced:
         recorded: the run that is repeated.
         moves: for every loop, stream and step, how the sample that enters the step is displaced;
             None where it is not.
-        along_answers: after the first, samples are displaced along the answer to the displacement
-            before, as far as the moves say: the direction to which the outputs answer most (power
-            iteration; the denoiser hardly differs from one step to the next).
     """
 
     def __init__(
         self,
         recorded: list[RecordedLoop],
         moves: list[list[list[Tensor | None]]],
-        along_answers: bool = False,
     ) -> None:
         self._recorded = recorded
         self._moves = moves
-        self._along_answers = along_answers
         self._loop = -1
         self.responses: list[list[list[Response | None]]] = [
             [[None] * len(steps) for steps in streams] for streams in moves
@@ -228,7 +220,6 @@ class Displaced:
             self._recorded[self._loop].streams[number],
             self._moves[self._loop][number],
             self.responses[self._loop][number],
-            self._along_answers,
         )
         return stream
 
@@ -239,9 +230,7 @@ class _DisplacedStream(_Led):
         recorded: RecordedStream,
         moves: list[Tensor | None],
         responses: list[Response | None],
-        along_answers: bool,
     ) -> None:
-        self._along_answers = along_answers
         self._recorded = recorded
         self._moves = moves
         self._responses = responses
@@ -259,15 +248,8 @@ class _DisplacedStream(_Led):
             along = torch.dot(answer, move.flatten()) / size
             whole = torch.dot(answer, answer) / size
             across = (whole - along**2).clamp(min=0).sqrt()
-            true_sample = (sample.float() - move).to(sample.dtype)
-            carried = self._carried(true, sample, true_sample, solver, move)
-            self._responses[step] = float(along), float(across), carried
-            sample = true_sample
-            if self._along_answers and step + 1 < len(self._moves):
-                answer = answer.view_as(move)
-                next_move = self._moves[step + 1]
-                assert next_move is not None
-                self._moves[step + 1] = answer * (next_move.norm() / answer.norm())
+            self._responses[step] = float(along), float(across)
+            sample = (sample.float() - move).to(sample.dtype)
         result = solver.run(true, sample)
         move_next = self._moves[step + 1] if step + 1 < len(self._moves) else None
         if move_next is None:
@@ -277,15 +259,3 @@ class _DisplacedStream(_Led):
         result.add_(move_next.to(result))  # in place: the pipeline has this tensor already
         self._displacement = result.float() - before  # as it came out, after rounding
         return result
-
-    def _carried(
-        self, output: Tensor, displaced: Tensor, sample: Tensor, solver: SolverStep, move: Tensor
-    ) -> float:
-        """How much of a displacement the solver takes along, if the output stays as it is."""
-        state = solver.state()
-        moved = solver.run(output.clone(), displaced.clone()).float()
-        solver.restore(state)
-        state = solver.state()
-        difference = moved - solver.run(output.clone(), sample.clone()).float()
-        solver.restore(state)
-        return float(torch.dot(difference.flatten(), move.flatten()) / move.square().sum())

@@ -286,9 +286,7 @@ class Generation:
         modules = {id(m): m for call in loop.calls_asked for m in modules_of(call.module)}
         loop.attributes = Attributes([self._pipeline, *modules.values()])
         loop.layout = self._layout(loop, solver.sample)
-        trajectory = Trajectory(
-            self._policy, schedule, loop.layout.samples, self._make_stream
-        )
+        trajectory = Trajectory(self._policy, schedule, loop.layout.samples, self._make_stream)
         trajectory.open()
         return trajectory
 

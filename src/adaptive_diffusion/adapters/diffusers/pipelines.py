@@ -37,6 +37,7 @@ from adaptive_diffusion.trajectory.stream import Stream
 from adaptive_diffusion.trajectory.trajectory import StreamMaker
 
 __all__ = [
+    "Calibrated",
     "Setting",
     "asked_steps",
     "disable",
@@ -48,8 +49,22 @@ __all__ = [
 ]
 
 _STEPS = "num_inference_steps"
+_GUIDANCE = "guidance_scale"
 _OTHER_WAYS = ("timesteps", "sigmas")  # to say how many steps there are
 _FAR = 1.5
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What calls a profile was made with.
+
+    Attributes:
+        steps: the fewest and the most that were asked for.
+        guidance: the guidance scale, or None if it was not given or does not count.
+    """
+
+    steps: tuple[int, int]
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,14 +74,13 @@ class Setting:
     Attributes:
         policy: decides when the denoiser is called.
         on_step: told of every step.
-        calibrated_steps: the fewest and the most steps that the policy was calibrated on, if it
-            was: a loop far from them warns.
+        calibrated: what the policy was calibrated on, if it was: a call far from that warns.
         make_stream: makes what leads outputs and samples on; a measurement has others.
     """
 
     policy: Policy
     on_step: StepCallback | None = None
-    calibrated_steps: tuple[int, int] | None = None
+    calibrated: Calibrated | None = None
     make_stream: StreamMaker = Stream
 
 
@@ -176,7 +190,7 @@ def _accelerated(cls: Any) -> Any:
             return cls.__call__(self, *args, **kwargs)
         if asked_steps(cls, *args, **kwargs) == 0:
             raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
-        run = _Run(self, setting)
+        run = _Run(self, setting, _bound(cls, args, kwargs).get(_GUIDANCE))
         with _callbacks_apart(cls, args, kwargs) as (args, kwargs), run.active():
             result = cls.__call__(self, *args, **kwargs)
         if isinstance(result, types.GeneratorType):
@@ -194,7 +208,7 @@ def _accelerated(cls: Any) -> Any:
 class _Run:
     """One call of an enabled pipeline, whose loop may go on after the call has returned."""
 
-    def __init__(self, pipeline: Any, setting: Setting) -> None:
+    def __init__(self, pipeline: Any, setting: Setting, guidance: Any = None) -> None:
         self._pipeline = pipeline
         self._modules = candidates(pipeline)
         self._generation = Generation(
@@ -202,7 +216,7 @@ class _Run:
             setting.policy,
             self._modules,
             setting.on_step,
-            functools.partial(_check_loop, setting.calibrated_steps),
+            functools.partial(_check_loop, setting.calibrated, guidance),
             setting.make_stream,
         )
 
@@ -252,11 +266,23 @@ class _Run:
 _END: Any = object()
 
 
-def _check_loop(calibrated: tuple[int, int] | None, steps: int) -> str:
-    line = far_in_steps(steps, calibrated) if calibrated else ""
+def _check_loop(calibrated: Calibrated | None, guidance: Any, steps: int) -> str:
+    if calibrated is None:
+        return ""
+    lines = [far_in_steps(steps, calibrated.steps), _far_in_guidance(guidance, calibrated)]
+    line = "; ".join(filter(None, lines))
     if line:
         warnings.warn(line, stacklevel=2)
     return line
+
+
+def _far_in_guidance(asked: Any, calibrated: Calibrated) -> str:
+    measured = calibrated.guidance
+    if measured is None or not isinstance(asked, int | float):
+        return ""
+    if max(measured, 1.0) / _FAR <= max(asked, 1.0) <= max(measured, 1.0) * _FAR:
+        return ""
+    return f"the call has guidance {asked:g}, and the profile was calibrated with {measured:g}"
 
 
 @contextmanager
