@@ -3,8 +3,8 @@ r"""What can be measured of a model: how its outputs go together, and what becom
 For the outputs :math:`e_k` that a solver is given in a loop of N steps these are
 
 - the **kernel** :math:`K_{ij} = \mathrm{mean}\,\langle e_i, e_j \rangle / D`, an N × N matrix;
-- the **moves** :math:`b_k = \langle\delta x_{k+1}, \delta e_k\rangle / \lVert\delta e_k\rVert^2`: how
-  far an error in output k moves the next sample;
+- the **moves** :math:`b_k = \langle\delta x_{k+1}, \delta e_k\rangle / \lVert\delta e_k\rVert^2`:
+  how far an error in output k moves the next sample;
 - the **effects** :math:`w_k`: the relative error in the result for an error of one in output k;
 - the **responses** :math:`\rho_k = \langle\delta e_k, \delta x_k\rangle / \lVert\delta x_k\rVert^2`
   and the **deviations** :math:`s_k = \lVert\delta e_k - \rho_k\delta x_k\rVert / \lVert\delta
