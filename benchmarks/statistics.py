@@ -1,8 +1,8 @@
 """Draws what was measured of the miniatures, from the profiles beside their weights.
 
 Three panels over the steps: what is left of an error in the result, how the outputs answer a
-displaced sample, and how far an output is from its forecast three steps ahead, with measured weights
-and by a line::
+displaced sample, and how far an output is from its forecast three steps ahead, with measured
+weights and by a line::
 
     python benchmarks/statistics.py docs/images/statistics.png
 """
