@@ -44,6 +44,8 @@ class Planned(Policy):
         return f"Planned(nfe={self.nfe}, {'measured' if self.loops else 'not measured'})"
 
     def decide(self, trace: Trace) -> bool:
+        if not trace.computed:  # there is nothing to stand in
+            return True
         before = sum(trace.mask[: trace.begun])
         return trace.step in self._plan(trace.schedule, self.nfe - before, tuple(trace.computed))
 
