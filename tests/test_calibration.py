@@ -113,7 +113,10 @@ def test_a_video_counts_with_its_frames() -> None:
 @pytest.mark.parametrize(
     ("goal", "words"),
     [
-        ({"target_psnr": 99}, r"99 dB is not reached: under Planned\(nfe=29, measured\) the mean is"),
+        (
+            {"target_psnr": 99},
+            r"99 dB is not reached: under Planned\(nfe=29, measured\) the mean is",
+        ),
         ({"target_ssim": 1 - 1e-9}, "ask for less, or give more samples or steps"),
         ({"budget_nfe": 1.5}, r"1.5 evaluations are too few: under Planned\(nfe=2, measured\)"),
     ],
