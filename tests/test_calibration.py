@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from statistics import fmean
 from typing import Any
 
@@ -26,6 +27,12 @@ PROMPTS = [f"{colour} {thing}" for colour in ("a red", "a dark") for thing in ("
 
 def calibrate(pipe: Any = None, prompts: Any = PROMPTS, **options: Any) -> ad.Profile:
     return ad.calibrate(ToyPipeline() if pipe is None else pipe, prompts, **options)
+
+
+@functools.cache
+def toy_profile(goal: str, value: float) -> ad.Profile:
+    """A calibration that several tests look at."""
+    return calibrate(**{goal: value})
 
 
 def picture(pipe: Any, seed: int, **call: Any) -> Tensor:
@@ -54,7 +61,7 @@ def unseen(pipe: Any, profile: ad.Profile, calls: list[dict[str, Any]]) -> list[
 
 
 def test_a_target_is_reached_on_the_samples_held_out_and_on_others() -> None:
-    profile = calibrate(target_psnr=50)
+    profile = toy_profile("target_psnr", 50)
     assert (profile.evidence.fitting, profile.evidence.held_out) == (2, 2)
     assert profile.evidence.psnr_mean >= 50
     assert profile.evidence.psnr_worst_tenth >= 47
@@ -74,14 +81,14 @@ def test_no_sample_falls_below_the_worst_that_is_asked_for() -> None:
 
 
 def test_a_higher_target_is_no_looser() -> None:
-    tight, loose = (calibrate(target_psnr=target) for target in (50, 40))
+    tight, loose = (toy_profile("target_psnr", target) for target in (50, 40))
     assert tight.nfe > loose.nfe
     assert (tight.evidence.nfe, loose.evidence.nfe) == (tight.nfe, loose.nfe)
     assert tight.evidence.psnr_mean > loose.evidence.psnr_mean
 
 
 def test_more_samples_need_less_safety() -> None:
-    few, many = (calibrate(prompts=PROMPTS * times, target_psnr=50) for times in (1, 4))
+    few, many = toy_profile("target_psnr", 50), calibrate(prompts=PROMPTS * 4, target_psnr=50)
     assert few.nfe >= many.nfe
 
 
@@ -95,15 +102,13 @@ def test_a_similarity_can_be_the_target() -> None:
 def test_a_budget_is_spent_to_the_last_call() -> None:
     profile = calibrate(budget_nfe=14.5)
     assert profile.nfe == profile.evidence.nfe == 14
-    wider = calibrate(budget_nfe=20)
+    wider = toy_profile("budget_nfe", 20)
     assert wider.nfe == 20
     assert wider.evidence.psnr_mean > profile.evidence.psnr_mean
 
 
 def test_a_video_counts_with_its_frames() -> None:
-    pictures, videos = (
-        calibrate(kind(), target_psnr=50) for kind in (ToyPipeline, ToyVideoPipeline)
-    )
+    pictures, videos = toy_profile("target_psnr", 50), calibrate(ToyVideoPipeline(), target_psnr=50)
     # a frame of half the brightness has half the error: 6 dB more, 3 in the mean of both
     assert videos.evidence.psnr_mean >= 50
     assert videos.nfe <= pictures.nfe
@@ -153,28 +158,28 @@ def test_a_pipeline_whose_loops_differ_gets_a_tolerance_and_is_told_why() -> Non
 
 
 def test_what_was_measured_is_in_the_profile() -> None:
-    profile = calibrate(budget_nfe=14)
+    profile = toy_profile("budget_nfe", 20)
     assert profile.tolerance is None
     assert profile.measured is not None
     ((stream,),) = profile.measured.loops
     assert len(stream) == 30
     assert (profile.measured.guidance, profile.measured.dtype) == (None, "float32")
-    assert {plan.nfe for plan in profile.measured.plans} >= {14, 20, 15, 12, 10, 8}
+    assert {plan.nfe for plan in profile.measured.plans} >= {20, 15, 12, 10, 8}
     for plan in profile.measured.plans:
         assert len(plan.steps) == plan.nfe
         assert plan.evidence is None or plan.evidence.nfe == plan.nfe
 
 
 def test_it_is_repeatable_and_the_seed_matters() -> None:
-    first, again, other = (calibrate(budget_nfe=14, seed=seed) for seed in (3, 3, 4))
-    assert first == again
+    first, other = (calibrate(budget_nfe=20, seed=seed) for seed in (0, 4))
+    assert first == toy_profile("budget_nfe", 20)
     assert first.evidence != other.evidence
 
 
 def test_an_enabled_pipeline_is_calibrated_against_its_full_runs() -> None:
     pipe = ToyPipeline()
     ad.enable(pipe, ad.ThirdOrder(0.5))
-    assert calibrate(pipe, target_psnr=50) == calibrate(target_psnr=50)
+    assert calibrate(pipe, target_psnr=50) == toy_profile("target_psnr", 50)
     picture(pipe, 0, prompt="owl")
     assert ad.report(pipe).policy == ad.ThirdOrder(0.5)
 
