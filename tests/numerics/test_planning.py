@@ -10,14 +10,15 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_statistics import statistics_on
 
 from adaptive_diffusion import NoiseSchedule
-from adaptive_diffusion.numerics.line_costs import LineCosts
 from adaptive_diffusion.numerics.planning import (
     LONGEST_JUMP,
     Plan,
     RunCost,
     best_plan,
+    even_plan,
     improve,
     make_plan,
 )
@@ -111,7 +112,7 @@ def test_more_calls_than_steps_compute_all() -> None:
 
 @pytest.mark.parametrize("calls", [2, 3, 5])
 def test_jumps_are_as_long_as_few_calls_need(calls: int) -> None:
-    plan = make_plan([LineCosts(NoiseSchedule.uniform(50))], calls)
+    plan = make_plan([statistics_on(NoiseSchedule.uniform(50))], calls)
     assert len(plan) == calls
     assert max(b - a for a, b in pairwise(plan)) > LONGEST_JUMP
 
@@ -150,6 +151,24 @@ def test_costs_of_streams_add_up(seed: int) -> None:
 @pytest.mark.parametrize(("steps", "calls"), [(250, 20), (1000, 50)])
 def test_long_loops_are_planned_in_seconds(steps: int, calls: int) -> None:
     began = time.process_time()
-    plan = make_plan([LineCosts(NoiseSchedule.uniform(steps))], calls)
+    plan = make_plan([statistics_on(NoiseSchedule.uniform(steps))], calls)
     assert time.process_time() - began < 60
     assert len(plan) == calls
+
+
+@given(loops(most=60))
+def test_an_even_plan_has_its_calls_and_keeps_what_has_begun(loop: tuple[int, int, Plan]) -> None:
+    steps, calls, begun = loop
+    plan = even_plan(steps, calls, begun)
+    assert plan[: len(begun)] == begun
+    assert list(plan) == sorted(set(plan))
+    assert len(plan) == len(begun) + max(0, min(calls - len(begun), steps - 1 - begun[-1]))
+    if len(plan) > len(begun):
+        assert plan[-1] == steps - 1
+
+
+def test_an_even_plan_is_denser_towards_the_end() -> None:
+    plan = even_plan(50, 17)
+    jumps = [b - a for a, b in pairwise(plan)]
+    assert max(jumps) <= 4
+    assert sum(jumps[:8]) > sum(jumps[-8:])

@@ -20,7 +20,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-__all__ = ["KNOWN", "LONGEST_JUMP", "Costs", "Plan", "RunCost", "best_plan", "improve", "make_plan"]
+__all__ = [
+    "KNOWN",
+    "LONGEST_JUMP",
+    "Costs",
+    "Plan",
+    "RunCost",
+    "best_plan",
+    "even_plan",
+    "improve",
+    "make_plan",
+]
 
 Plan = tuple[int, ...]
 """The computed steps, in order."""
@@ -36,6 +46,7 @@ MOST_MOVES = 20
 """That are tried of one computed step."""
 KNOWN = 4
 """Outputs that a forecast is made of; an interpolation has one more."""
+_DENSER = 1.2  # exponent of a plan for an unknown model; one is even
 
 
 class Costs(Protocol):
@@ -63,6 +74,22 @@ def make_plan(costs: Sequence[Costs], calls: int, begun: Plan = (0,)) -> Plan:
         begun,
     )
     return improve(found, lambda plan: sum(each.plan_cost(plan) for each in costs), len(begun))
+
+
+def even_plan(steps: int, calls: int, begun: Plan = (0,)) -> Plan:
+    """So many steps where nothing is known of a model: nearly even, denser towards the end.
+
+    Of `left` steps after the one computed last, a, the i-th is that next to
+    :math:`a + (N - 1 - a)(1 - (1 - i/left)^{1.2})`. The exponent comes from the miniatures `emoji`
+    without a prompt, `digits`, `motion`, `scenes` and `sounds`, where the seed decides.
+    """
+    start, last = begun[-1], steps - 1
+    left = max(0, min(calls - len(begun), last - start))
+    plan = begun
+    for i in range(1, left + 1):
+        place = round(start + (last - start) * (1 - (1 - i / left) ** _DENSER))
+        plan = (*plan, min(max(place, plan[-1] + 1), last - (left - i)))
+    return plan
 
 
 def best_plan(cost: RunCost, steps: int, calls: int, begun: Plan = (0,)) -> Plan:
