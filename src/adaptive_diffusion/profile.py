@@ -68,7 +68,7 @@ class Profile:
         if self.tolerance is not None:
             require_number("tolerance", self.tolerance, above=0)
         if self.nfe is not None:
-            require_count("nfe", self.nfe)
+            require_count("nfe", self.nfe, at_least=2)
             if self.measured is None:
                 raise ProfileError("a profile with an nfe has what was measured, too")
         if not isinstance(self.versions, dict) or not all(

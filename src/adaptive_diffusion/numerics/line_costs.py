@@ -7,6 +7,8 @@ and by what becomes of errors at that share of noise. Errors of one run add up.
 
 from __future__ import annotations
 
+import functools
+
 from adaptive_diffusion.numerics.interpolation import growth
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.planning import Plan
@@ -28,19 +30,14 @@ class LineCosts:
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         self._schedule = schedule
+        self._remains = [remains(schedule, step) for step in range(len(schedule) - 1)]
 
     def __len__(self) -> int:
         return len(self._schedule)
 
     def run_cost(self, known: Plan, following: int) -> float:
         """Of the skips between known[0] and `following`; `known` has the latest step first."""
-        at = self._schedule.coordinates
-        nodes = [at[step] for step in known[:2]]
-        errors = (
-            remains(self._schedule, step) * growth(nodes, at[step])
-            for step in range(known[0] + 1, following)
-        )
-        return sum(errors) ** 2
+        return self._run_cost(known[:2], following)
 
     def plan_cost(self, plan: Plan) -> float:
         """Of all skips of a plan."""
@@ -49,3 +46,10 @@ class LineCosts:
             for k in range(1, len(plan))
             if plan[k] > plan[k - 1] + 1
         )
+
+    @functools.lru_cache(maxsize=1 << 16)  # noqa: B019  costs live as long as their plans
+    def _run_cost(self, known: Plan, following: int) -> float:
+        at = self._schedule.coordinates
+        nodes = [at[step] for step in known]
+        skipped = range(known[0] + 1, following)
+        return sum(self._remains[step] * growth(nodes, at[step]) for step in skipped) ** 2

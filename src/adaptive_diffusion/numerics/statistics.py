@@ -171,7 +171,7 @@ class Statistics:
         Outputs between those measured are taken to be cubic interpolations of these. What an error
         does is taken to go with the gain of its step.
         """
-        if schedule.coordinates[: len(self)] == self.coordinates:
+        if self._is_of(schedule):
             return self
         at = _scaled(schedule.coordinates, self.coordinates)
         cubic = _interpolation(self.coordinates, at, 4)
@@ -194,6 +194,15 @@ class Statistics:
             directly(self.responses),
             directly(self.deviations),
             self.nugget,
+        )
+
+    def _is_of(self, schedule: NoiseSchedule) -> bool:
+        """Whether that is the measured loop; its pipeline may have left out the last step."""
+        taken = len(self)
+        return (
+            len(schedule) - taken in (0, 1)
+            and schedule.coordinates[:taken] == self.coordinates
+            and schedule.gains[:taken] == self.gains
         )
 
     def _answer(self, step: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptive_diffusion.numerics.line_costs import LineCosts
@@ -44,8 +45,25 @@ class Planned(Policy):
         return f"Planned(nfe={self.nfe}, {'measured' if self.loops else 'not measured'})"
 
     def decide(self, trace: Trace) -> bool:
+        if not trace.computed:  # there is nothing to stand in
+            return True
         before = sum(trace.mask[: trace.begun])
         return trace.step in self._plan(trace.schedule, self.nfe - before, tuple(trace.computed))
+
+    def remark(self, mask: Sequence[bool]) -> str:
+        """Why it was not the number of calls that was asked for."""
+        made, steps = sum(mask), len(mask)
+        if made == min(self.nfe, steps):
+            return ""
+        if made > self.nfe:
+            return (
+                f"{made} calls instead of {self.nfe} in {steps} steps: "
+                "some had to be computed that were not planned"
+            )
+        return (
+            f"{made} calls instead of {self.nfe} in {steps} steps: "
+            "the loop ended earlier than its scheduler says"
+        )
 
     def statistics_of(self, schedule: NoiseSchedule, stream: int) -> Statistics | None:
         streams = self._streams(schedule)
