@@ -116,6 +116,7 @@ def measure(
         tuple(
             _statistics(
                 loop,
+                number,
                 by_loop[at][number],
                 [each[at][number] for each in effects],
                 [each[at][number] for each in responses],
@@ -210,20 +211,32 @@ class _Sample:
 
 def _statistics(
     loop: RecordedLoop,
+    number: int,
     kernel: Tensor,
     effects: Sequence[dict[int, tuple[float, float]]],
     responses: Sequence[list[Response | None]],
 ) -> Statistics:
     along, across = ([[r and r[part] for r in each] for each in responses] for part in range(2))
+    terms = _terms(loop, number)
+    moves, shares = (_spread(loop, [_part(each, part) for each in effects]) for part in range(2))
     return Statistics(
         coordinates=loop.schedule.coordinates[: loop.steps],
         gains=loop.schedule.gains[: loop.steps],
         kernel=kernel,
-        moves=_spread(loop, [_part(each, 0) for each in effects]),
-        effects=_spread(loop, [_part(each, 1) for each in effects]),
-        responses=_filled(along),
-        deviations=_filled(across),
+        moves=tuple(move / b for move, (_, b) in zip(moves, terms, strict=True)),
+        effects=tuple(share / abs(b) for share, (_, b) in zip(shares, terms, strict=True)),
+        responses=tuple(a + b * r for r, (a, b) in zip(_filled(along), terms, strict=True)),
+        deviations=tuple(abs(b) * s for s, (_, b) in zip(_filled(across), terms, strict=True)),
     )
+
+
+def _terms(loop: RecordedLoop, number: int) -> list[tuple[float, float]]:
+    """`(A, B)` of what is forecast, `A x + B e`, in every step: the output, or its velocity."""
+    stream, velocity = loop.streams[number], loop.schedule.velocity
+    return [
+        (0.0, 1.0) if velocity is None or value is output else velocity[step]
+        for step, (value, output) in enumerate(zip(stream.values, stream.outputs, strict=True))
+    ]
 
 
 def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> None:
