@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from adaptive_diffusion.numerics.interpolation import Polynomials
 from adaptive_diffusion.trajectory.history import History, Weigh
 
 LENGTHS = (1, 2, 4)
@@ -64,14 +65,11 @@ def test_changes_lead_from_the_latest_value_to_the_weighted_sum(
     """Of each sample's own values, computed at its own steps."""
     history, steps = remembered(masks, length, rows)
     change = history.change(weigh_at(9))
-    if all(len(own) == 1 for own in steps):
-        assert change is None
-        return
     assert change is not None
     assert history.latest is not None
     found = history.latest + change
     for b, own in enumerate(steps):
-        weights = weigh_at(9)(own) if len(own) > 1 else [1.0]  # who has one value reuses it
+        weights = weigh_at(9)(own)
         values = [value_at(step, len(steps), rows)[b * rows : (b + 1) * rows] for step in own]
         expected = sum(w * value for w, value in zip(weights, values, strict=True))
         torch.testing.assert_close(found[b * rows : (b + 1) * rows], expected, rtol=1e-4, atol=1e-5)
@@ -109,9 +107,19 @@ def test_who_was_never_computed_is_not_known() -> None:
     history.remember([True, False], value_at(0, 2), 0)
     assert history.known == [True, False]
     history.remember([True, True], value_at(1, 2), 1)
-    change = history.change(weigh_at(2))
+    assert history.change(lambda steps: [2.0, -1.0][: len(steps)]) is not None
+
+
+def test_a_line_through_one_value_leads_nowhere() -> None:
+    lines = Polynomials([0.0, 1.0, 2.0])
+    history = History(2, 2)
+    history.remember([True, True], value_at(0, 2), 0)
+    assert history.change(lambda steps: lines.weights(steps, 2)) is None
+    history.remember([True, False], value_at(1, 2), 1)
+    change = history.change(lambda steps: lines.weights(steps, 2))
     assert change is not None
-    assert not change[1].any()  # one value is no trend
+    assert change[0].any()
+    assert not change[1].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,6 +1,7 @@
 r"""What can be measured of a model: how its outputs go together, and what becomes of an error.
 
-For the outputs :math:`e_k` that a solver is given in a loop of N steps these are
+For the outputs :math:`e_k` that a solver is given in a loop of N steps (the velocities that they
+predict, where it adds noise) these are
 
 - the **kernel** :math:`K_{ij} = \mathrm{mean}\,\langle e_i, e_j \rangle / D`, an N × N matrix;
 - the **moves** :math:`b_k = \langle\delta x_{k+1}, \delta e_k\rangle / \lVert\delta e_k\rVert^2`:
