@@ -192,3 +192,12 @@ def test_settings_can_not_be_changed_behind_the_checks() -> None:
         policy.tolerance = -1  # type: ignore[misc]
     with pytest.raises(PolicyError):
         dataclasses.replace(policy, tolerance=-1)
+
+
+def test_a_loop_in_which_next_to_nothing_was_skipped_is_remarked() -> None:
+    policy = ErrorControlled(0.01)
+    assert "none of 20 steps skipped: a tolerance of 0.01" in policy.remark([True] * 20)
+    assert policy.remark([True] * 49 + [False]).startswith("1 of 50 steps skipped")
+    assert not policy.remark([True] * 40 + [False] * 3)
+    assert not ErrorControlled(0).remark([True] * 20)
+    assert not policy.remark([True] * 12)  # so short a loop has little to skip

@@ -32,6 +32,7 @@ cancel to a good part.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptive_diffusion.numerics.interpolation import growth
@@ -52,6 +53,8 @@ _WARM_UP = 3  # steps until a forecast has been compared with the truth once
 _FLOOR = 0.05  # s_0: errors are never held against less noise, or picture, than this
 _PICTURE = 0.3  # kappa: the part of an error that is taken for picture
 _REACH = 0.1  # h: how far, in the share of noise, the leading term of the error holds
+_HARDLY = 0.05  # a smaller share of skipped steps is next to nothing,
+_LONG = 20  # in a loop of so many steps: shorter ones have little to skip
 _STEEPEST = 4.0  # how much the constant may be taken to grow
 
 
@@ -92,6 +95,16 @@ class ErrorControlled(Policy):
         )
         # written so that an error that is not a number means: compute
         return not error < self.tolerance * _trust(latest - computed[-2], trace.step + 1 - latest)
+
+    def remark(self, mask: Sequence[bool]) -> str:
+        """Where next to nothing was skipped, what to do about it."""
+        steps, skipped = len(mask), len(mask) - sum(mask)
+        if self.tolerance == 0 or steps < _LONG or skipped >= _HARDLY * steps:
+            return ""
+        return (
+            f"{skipped or 'none'} of {steps} steps skipped: a tolerance of {self.tolerance:g} "
+            "allows no more here; take a larger one, more steps, or a number of calls with nfe"
+        )
 
 
 def _trust(before: int, now: int) -> float:
