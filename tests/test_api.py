@@ -12,10 +12,14 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 from schedulers import generate, relative_difference
+from toy_statistics import statistics_on
 
 import adaptive_diffusion as ad
+from adaptive_diffusion import NoiseSchedule
+from adaptive_diffusion.evidence import Evidence, Goal
+from adaptive_diffusion.identity import describe_model, describe_scheduler
+from adaptive_diffusion.measured import FoundPlan, Measured
 from adaptive_diffusion.policies.error_controlled import QUALITIES
-from adaptive_diffusion.profile import Evidence, Goal, describe_model, describe_scheduler
 
 Tiny = Callable[[str], Any]
 
@@ -176,6 +180,78 @@ def test_the_steps_that_count_are_those_of_the_loop(
     assert (said in str(ad.report(pipe))) == bool(said) or not said
 
 
+# Numbers of calls ------------------------------------------------------------------------------
+
+
+def measured_profile(pipe: Any, **changes: Any) -> ad.Profile:
+    """With plans for loops of eight steps, of which one is said to reach 40 dB."""
+    loop = (statistics_on(NoiseSchedule.uniform(8)),)
+    evidence = Evidence(8, 8, 40.0, 39.0, 38.0, None, None, 5.0, 8 / 5)
+    plans = (FoundPlan(3, (), 1e-3), FoundPlan(5, (), 1e-4, evidence))
+    measured = Measured((loop,), 5.0, "float32", plans)
+    return profile_of(pipe, tolerance=None, nfe=3, measured=measured, **changes)
+
+
+def test_nfe_is_a_number_of_calls(tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    with ad.accelerate(pipe, nfe=4) as run:
+        generate(pipe, 2, steps=10)
+    assert run.report.nfe == [4, 4]
+    assert "Planned(nfe=4, not measured)" in str(run.report)
+
+
+@pytest.mark.parametrize(
+    ("options", "nfe"), [({}, 3), ({"nfe": 4}, 4), ({"target_psnr": 38}, 5)], ids=str
+)
+def test_a_profile_has_its_plan_others_and_those_that_reach_a_target(
+    options: dict[str, Any], nfe: int, tiny: Tiny
+) -> None:
+    pipe = tiny("sd15")
+    with ad.accelerate(pipe, profile=measured_profile(pipe), **options) as run:
+        generate(pipe, steps=8)
+    assert run.report.nfe == [nfe]
+    assert f"Planned(nfe={nfe}, measured)" in str(run.report)
+
+
+def test_a_profile_with_a_tolerance_alone_takes_a_number_of_calls(tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    with ad.accelerate(pipe, profile=profile_of(pipe), nfe=4) as run:
+        generate(pipe, steps=8)
+    assert run.report.policy == ad.Planned(4)
+    with pytest.raises(ad.ProfileError, match="no plans to choose from"):
+        ad.enable(pipe, profile=profile_of(pipe), target_psnr=30)
+
+
+def test_what_was_measured_of_other_outputs_is_not_used(tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    profile = measured_profile(pipe, scheduler="DDIMScheduler, v_prediction")
+    with (
+        pytest.warns(UserWarning, match="the scheduler is .*, and the profile was calibrated with"),
+        pytest.warns(
+            UserWarning, match="what was measured is not used: the outputs mean something"
+        ),
+    ):
+        ad.enable(pipe, profile=profile)
+    generate(pipe, steps=8)
+    assert ad.report(pipe).policy == ad.Planned(3)
+    assert ad.report(pipe).nfe == [3]
+
+
+@pytest.mark.parametrize(
+    ("guidance", "warns"), [(5.0, False), (7.4, False), (8.0, True), (1, True)]
+)
+def test_a_call_with_much_other_guidance_warns(guidance: float, warns: bool, tiny: Tiny) -> None:
+    pipe = tiny("sd15")
+    ad.enable(pipe, profile=measured_profile(pipe))
+    line = f"the call has guidance {guidance:g}, and the profile was calibrated with 5"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        generate(pipe, steps=8, guidance_scale=guidance)
+    assert (line in [str(warning.message) for warning in caught]) == warns
+    assert (line in ad.report(pipe).notes) == warns
+    assert ad.report(pipe).nfe == [3]
+
+
 def test_after_another_setting_the_profile_warns_no_more(tiny: Tiny) -> None:
     pipe = tiny("sd15")
     ad.enable(pipe, profile=profile_of(pipe))
@@ -193,6 +269,11 @@ def test_after_another_setting_the_profile_warns_no_more(tiny: Tiny) -> None:
         ({"quality": "fast", "policy": ad.ThirdOrder()}, "not both policy and quality"),
         ({"policy": ad.ThirdOrder(), "tolerance": 0.1}, "not both policy and tolerance"),
         ({"policy": 0.1}, "policy must be a Policy"),
+        ({"nfe": 4, "tolerance": 0.1}, "give nfe alone or with a profile, not with tolerance"),
+        ({"nfe": 4, "policy": ad.ThirdOrder()}, "give nfe alone or with a profile"),
+        ({"nfe": 1}, "nfe must be a whole number of at least 2, not 1"),
+        ({"nfe": 4.5}, "nfe must be a whole number"),
+        ({"target_psnr": 35}, "target_psnr needs a profile"),
     ],
     ids=str,
 )

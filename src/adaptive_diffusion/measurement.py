@@ -250,6 +250,8 @@ def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -
 def _check(loops: list[RecordedLoop], kept: list[list[RecordedLoop]]) -> None:
     if not loops:
         raise NotMeasurableError("the pipeline ran no denoising loop that can be followed")
+    if any(len(stream.outputs) != loop.steps for loop in loops for stream in loop.streams):
+        raise NotMeasurableError("the streams of a loop differ in their steps")
     if min(loop.steps for loop in loops) < _FEWEST_STEPS:
         raise NotMeasurableError(
             f"a loop has fewer than {_FEWEST_STEPS} steps: none can be skipped"
