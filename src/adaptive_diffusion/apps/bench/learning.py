@@ -85,8 +85,8 @@ class Learner:
 
         With forecasts go backfills.
         """
-        _, length = self._full
         before = self._evaluations
+        _, length = self._full
 
         def policy(plan: Plan) -> FixedSchedule:
             mask = [step in plan for step in range(length)]
