@@ -7,7 +7,9 @@ depends on its input, so that everything around it is what is measured. The two 
 the medians of the times per step are compared.
 
 What a computed and a skipped step add is measured once more, as processor time, beside a denoiser
-that takes none; a skipped step has its share of the backfill.
+that takes none; a skipped step has its share of the backfill. Beside these times stand the
+operators that such a step adds: on a GPU, each of them is launched. They are counted once for the
+default and once for a plan (`nfe`), whose forecasts are weighted sums of the last outputs.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
@@ -56,6 +59,7 @@ def main() -> None:
         "enabled_ms_per_step": medians[1] * 1e3,
         "bookkeeping_percent_of_call": 100 * (medians[1] - medians[0]) / SleepingDenoiser.seconds,
         **processor_time(arguments),
+        **operators(arguments),
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "latents": [1, 4, arguments.size, arguments.size],
@@ -100,6 +104,45 @@ def processor_time(arguments: argparse.Namespace) -> dict[str, float]:
         "computed_step_adds_us": adds * 1e6,
         "skipped_step_adds_us": (mixed - plain - nfe * adds) / (_STEPS - nfe) * 1e6,
     }
+
+
+class OperatorCount(TorchDispatchMode):
+    """Counts what torch is asked to run."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators(arguments: argparse.Namespace) -> dict[str, float]:
+    """How many operators a computed and a skipped step add to the pipeline's own, on average."""
+
+    def count(policy: ad.Policy | None) -> tuple[int, int]:
+        pipe = make_pipeline(arguments.size)
+        pipe.unet.seconds = 0
+        if policy is not None:
+            ad.enable(pipe, policy)
+        generate(pipe, _STEPS)  # a plan is made, and weights are
+        with OperatorCount() as mode:
+            generate(pipe, _STEPS)
+        return mode.count, _STEPS if policy is None else ad.report(pipe).nfe[0]
+
+    plain, _ = count(None)
+    result = {}
+    for name, full, skipping in (
+        ("default", ad.ErrorControlled(tolerance=0.0), ad.ErrorControlled(tolerance=1e9)),
+        ("planned", ad.Planned(_STEPS), ad.Planned(_STEPS // 3)),
+    ):
+        adds = (count(full)[0] - plain) / _STEPS
+        total, nfe = count(skipping)
+        result[f"{name}_computed_step_adds_operators"] = adds
+        # a skipped step has no call of the denoiser, whose one operator is in the plain run
+        result[f"{name}_skipped_step_adds_operators"] = (total - plain - nfe * adds) / (
+            _STEPS - nfe
+        )
+    return result
 
 
 def generate(pipe: DDIMPipeline, steps: int) -> None:

@@ -31,7 +31,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from adaptive_diffusion.apps.choice import choose
 from adaptive_diffusion.apps.environment import describe_device, versions
+from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.apps.server.command import load_models
 from adaptive_diffusion.apps.server.models import Picture
 from adaptive_diffusion.numerics.metrics import psnr
@@ -136,10 +138,10 @@ def wanted(index: int) -> tuple[str, int]:
 
 
 def pictures_alone(arguments: argparse.Namespace) -> dict[Any, np.ndarray]:
-    [model] = load_models([arguments.model], None, "cpu", "float32")
+    [model] = load_models([arguments.model], LoadOptions(device="cpu", dtype="float32"), {})
     return {
         (seed, tolerance): np.asarray(
-            model.draw(Picture(prompt, seed, arguments.steps, tolerance)).image
+            model.draw(Picture(prompt, seed, arguments.steps, choose(tolerance=tolerance))).image
         )
         for prompt, seed in map(wanted, range(2 * len(PROMPTS)))
         for tolerance in (FULL, ACCELERATED)

@@ -14,9 +14,13 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_pipelines import BETAS, TINY_PIPELINES, tiny_unet
+from toy_statistics import statistics_on
 
-from adaptive_diffusion import Profile, ProfileError
-from adaptive_diffusion.profile import Evidence, Goal, describe_model, describe_scheduler
+from adaptive_diffusion import ErrorControlled, NoiseSchedule, PolicyError, Profile, ProfileError
+from adaptive_diffusion.evidence import Evidence, Goal
+from adaptive_diffusion.identity import describe_model, describe_scheduler
+from adaptive_diffusion.measured import FoundPlan, Measured
+from adaptive_diffusion.policies import Planned
 
 EVIDENCE = Evidence(8, 8, 52.31, 41.5, 39.25, 0.9991, 0.9978, 15.6, 3.205)
 PROFILE = Profile(
@@ -97,7 +101,13 @@ def without(name: str) -> str:
         (b"\xff\xfe", "not JSON"),
         ("[1, 2]", "the profile must be a JSON object"),
         ("{}", "the profile lacks date, evidence, goal, model"),
-        (without("tolerance"), "the profile lacks tolerance"),
+        (without("tolerance"), "a profile has either a tolerance or an nfe"),
+        (changed(nfe=12), "a profile has either a tolerance or an nfe"),
+        (changed(tolerance=None, nfe=12), "a profile with an nfe has what was measured, too"),
+        (changed(tolerance=None, nfe=1), "nfe must be a whole number of at least 2"),
+        (changed(tolerance=None, nfe=12, measured={}), "what was measured can't be read"),
+        (changed(tolerance=None, nfe=12, measured={"version": 9}), "update adaptive-diffusion"),
+        (changed(goal={"kind": [], "value": 1}), "goal.kind must be one of"),
         (changed(colour="red"), "the profile has unknown colour"),
         (changed(goal=35), "goal must be a JSON object, not 35"),
         (
@@ -141,6 +151,87 @@ def test_it_says_in_a_line_what_was_reached() -> None:
     assert "\n" not in line
     for part in ("0.011", "a PSNR of 35 dB", "52.3 dB", "41.5", "39.2", "3.2", "15.6", "8 samples"):
         assert part in line
+
+
+def test_a_profile_with_a_tolerance_alone_is_still_read(tmp_path: Path) -> None:
+    """As it was written before models were measured."""
+    path = tmp_path / "profile.json"
+    path.write_text(OLD_FILE)
+    profile = Profile.load(path)
+    assert profile.policy() == ErrorControlled(0.0226)
+    assert profile.policy(nfe=15) == Planned(15)
+    assert profile.measured is profile.nfe is None
+    with pytest.raises(ProfileError, match="no plans to choose from, only a tolerance"):
+        profile.policy(target_psnr=35)
+
+
+OLD_FILE = """{
+ "model": "EmojiPipeline, UNet2DConditionModel, 0a1b2c3d",
+ "scheduler": "DDIMScheduler, epsilon",
+ "steps": [50, 50],
+ "tolerance": 0.0226,
+ "goal": {"kind": "psnr", "value": 35.0},
+ "evidence": {
+  "fitting": 8, "held_out": 8, "psnr_mean": 49.1, "psnr_worst_tenth": 41.2, "psnr_worst": 41.2,
+  "ssim_mean": null, "ssim_worst_tenth": null, "nfe": 15.5, "speedup": 3.22
+ },
+ "versions": {"adaptive_diffusion": "0.1.0", "torch": "2.4.0"},
+ "date": "2026-01-31"
+}
+"""
+
+
+# Plans -----------------------------------------------------------------------------------------
+
+
+def with_plans() -> Profile:
+    reached = {8: (30.0, 29.0), 12: (41.0, 30.0), 16: (42.0, 40.0), 20: (50.0, 48.0)}
+    plans = tuple(
+        FoundPlan(nfe, (), 1e-4, replace(EVIDENCE, psnr_mean=mean, psnr_worst_tenth=worst, nfe=nfe))
+        for nfe, (mean, worst) in reached.items()
+    )
+    stream = statistics_on(NoiseSchedule.uniform(50))
+    measured = Measured(((stream,),), 7.5, "float32", (*plans, FoundPlan(25, (), 1e-4)))
+    return replace(PROFILE, tolerance=None, nfe=16, measured=measured)
+
+
+def test_plans_are_saved_and_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    with_plans().save(path)
+    assert Profile.load(path) == with_plans()
+    assert path.stat().st_size < 1_000_000
+    assert "a plan of 16 calls" in str(with_plans())
+
+
+def test_by_default_the_plan_that_reaches_the_goal_is_used() -> None:
+    policy = with_plans().policy()
+    assert isinstance(policy, Planned)
+    assert policy.nfe == 16
+    assert policy.loops
+    assert with_plans().policy(nfe=9).nfe == 9
+
+
+@pytest.mark.parametrize(("target", "nfe"), [(29, 8), (38, 16), (42, 16), (43, 20), (50, 20)])
+def test_a_target_takes_the_fewest_calls_that_reach_it(target: float, nfe: int) -> None:
+    """In the mean, and in the worst tenth with 3 dB less."""
+    assert with_plans().policy(target_psnr=target).nfe == nfe
+
+
+def test_a_target_that_no_plan_reaches_is_an_error() -> None:
+    with pytest.raises(ProfileError, match=r"reaches 51 dB .* best mean is 50\.0 dB"):
+        with_plans().policy(target_psnr=51)
+    with pytest.raises(PolicyError, match="give nfe or target_psnr, not both"):
+        with_plans().policy(nfe=9, target_psnr=30)
+
+
+def test_outputs_that_mean_something_else_are_not_taken_for_the_measured_ones() -> None:
+    pipe = TINY_PIPELINES["sd15"].make()
+    profile = replace(with_plans(), scheduler=describe_scheduler(pipe))
+    assert profile.policy_for(pipe).loops
+    pipe.scheduler = DDIMScheduler(**BETAS, prediction_type="v_prediction")
+    assert profile.policy_for(pipe) == Planned(16)
+    lines = profile.differences(pipe)
+    assert "what was measured is not used: the outputs mean something else" in lines
 
 
 # Pipelines -------------------------------------------------------------------------------------

@@ -66,6 +66,13 @@ class ToyPipeline:
         return SimpleNamespace(images=_channels_last(pictures))
 
 
+class ToyUnevenPipeline(ToyPipeline):
+    """Takes more steps for a longer prompt."""
+
+    def __call__(self, prompt: str, **options: Any) -> Any:
+        return super().__call__(prompt, num_inference_steps=20 + len(prompt) // 2, **options)
+
+
 class ToyVideoPipeline(ToyPipeline):
     """Makes a video of two frames, the second darker."""
 

@@ -36,9 +36,9 @@ from recipes.scenes.model import (
     prepare_autoencoder,
 )
 from recipes.shared.export import export_pipeline
+from recipes.shared.optimizer import build_optimizers
 from recipes.shared.options import add_training_options, denoiser_settings
 from recipes.shared.tokenizer import prepare_tokenizer
-from recipes.shared.optimizer import build_optimizers
 from recipes.shared.train_denoiser import (
     average_of,
     stratified_sigmas,

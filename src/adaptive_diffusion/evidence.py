@@ -34,7 +34,7 @@ class Goal:
     value: float
 
     def __post_init__(self) -> None:
-        if self.kind not in _UNITS:
+        if not isinstance(self.kind, str) or self.kind not in _UNITS:
             raise ProfileError(f"goal.kind must be one of {', '.join(_UNITS)}, not {self.kind!r}")
         require_number("goal.value", self.value, above=0)
 
@@ -100,7 +100,7 @@ def require_number(name: str, value: object, above: float = -math.inf) -> None:
         raise ProfileError(f"{name} must be {wanted}, not {value!r}")
 
 
-def require_count(name: str, value: object) -> None:
-    """Raises `ProfileError` unless `value` is a whole number of at least one."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ProfileError(f"{name} must be a whole number of at least 1, not {value!r}")
+def require_count(name: str, value: object, at_least: int = 1) -> None:
+    """Raises `ProfileError` unless `value` is a whole number, and no less than that."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ProfileError(f"{name} must be a whole number of at least {at_least}, not {value!r}")

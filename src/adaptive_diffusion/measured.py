@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from adaptive_diffusion.errors import ProfileError
-from adaptive_diffusion.evidence import Evidence
+from adaptive_diffusion.evidence import Evidence, require_count, require_number
+from adaptive_diffusion.numerics.noise_schedule import is_monotonic
 from adaptive_diffusion.numerics.planning import Plan
 from adaptive_diffusion.numerics.statistics import NUGGET, LoopStatistics, Statistics
 from adaptive_diffusion.policies import Planned
@@ -94,13 +94,18 @@ class Measured:
                     f"what was measured is in version {found['version']!r}, and this is for "
                     f"{_VERSION}: update adaptive-diffusion, or calibrate again"
                 )
+            if not found["loops"] or not all(found["loops"]):
+                raise ValueError("no loops")
+            loops = tuple(tuple(map(_stream_from_json, loop)) for loop in found["loops"])
+            if any(len({len(stream) for stream in loop}) > 1 for loop in loops):
+                raise ValueError("streams of one loop differ in their steps")
             return cls(
-                tuple(tuple(_stream_from_json(each) for each in loop) for loop in found["loops"]),
-                None if found["guidance"] is None else float(found["guidance"]),
+                loops,
+                None if found["guidance"] is None else _number("guidance", found["guidance"]),
                 str(found["dtype"]),
                 tuple(_plan_from_json(each) for each in found["plans"]),
             )
-        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, ProfileError):
                 raise
             raise ProfileError(
@@ -121,29 +126,42 @@ def _stream_to_json(stream: Statistics) -> dict[str, Any]:
 
 def _stream_from_json(found: dict[str, Any]) -> Statistics:
     length = len(found["coordinates"])
+    if length < 2:
+        raise ValueError(f"a loop of {length} steps")
     rows, columns = torch.triu_indices(length, length)
     kernel = torch.zeros(length, length, dtype=torch.float64)
-    kernel[rows, columns] = torch.tensor(found["kernel"], dtype=torch.float64)
-    kernel[columns, rows] = kernel[rows, columns]
-    numbers: dict[str, Any] = {
-        name: _numbers(value, length) if isinstance(value, list) else float(value)
-        for name, value in found.items()
-        if name != "kernel"
+    triangle = torch.tensor(_numbers("kernel", found["kernel"], len(rows)), dtype=torch.float64)
+    kernel[rows, columns] = kernel[columns, rows] = triangle
+    several = {
+        name: _numbers(name, found[name], length)
+        for name in ("coordinates", "gains", "moves", "effects", "responses", "deviations")
     }
-    return Statistics(kernel=kernel, **numbers)
+    if not is_monotonic(several["coordinates"]):
+        raise ValueError("coordinates that neither rise nor fall")
+    return Statistics(kernel=kernel, nugget=_number("nugget", found["nugget"]), **several)
 
 
-def _numbers(values: Sequence[Any], length: int) -> tuple[float, ...]:
-    if len(values) != length:
-        raise ValueError(f"{len(values)} numbers for {length} steps")
-    return tuple(map(float, values))
+def _number(name: str, value: Any) -> float:
+    require_number(name, value)
+    return float(value)
+
+
+def _numbers(name: str, values: Any, length: int) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != length:
+        raise ValueError(f"{name} has not {length} numbers")
+    return tuple(_number(name, value) for value in values)
 
 
 def _plan_from_json(found: dict[str, Any]) -> FoundPlan:
-    evidence = found["evidence"]
+    nfe, steps, evidence = found["nfe"], tuple(found["steps"]), found["evidence"]
+    require_count("nfe", nfe)
+    for step in steps[1:]:
+        require_count("a plan's step", step)
+    if steps and (len(steps) != nfe or steps[0] != 0 or list(steps) != sorted(set(steps))):
+        raise ValueError(f"{steps} is no plan of {nfe} calls")
     return FoundPlan(
-        int(found["nfe"]),
-        tuple(map(int, found["steps"])),
-        float(found["nugget"]),
+        nfe,
+        steps,
+        _number("nugget", found["nugget"]),
         None if evidence is None else Evidence(**evidence),
     )

@@ -39,6 +39,7 @@ from adaptive_diffusion.trajectory.measuring import (
 __all__ = ["NotMeasurableError", "calls_needed", "measure"]
 
 _PLACES = 10  # steps of a loop that are disturbed
+_FEWEST_STEPS = 3
 _SIZE = 0.01  # of a displacement, relative to its sample
 _GAP = 2  # between the outputs from which the disturbing errors are forecast
 _SMALLEST_GAIN = 1e-4
@@ -115,6 +116,7 @@ def measure(
         tuple(
             _statistics(
                 loop,
+                number,
                 by_loop[at][number],
                 [each[at][number] for each in effects],
                 [each[at][number] for each in responses],
@@ -173,8 +175,7 @@ class _Sample:
     def _effect(self, at: int, number: int, step: int) -> tuple[float, float]:
         loop = self._recorded[at]
         gain = max(loop.schedule.gains[step], _SMALLEST_GAIN)
-        error = self._error(at, number, step)
-        error *= _SIZE / gain / _rms(error)
+        error = self._error(at, number, step) * (_SIZE / gain)
         run = Disturbed(self._recorded, Disturbance(at, number, step, error))
         _with(self._pipe, self._run, _After(step), run)
         square = 0.0
@@ -187,8 +188,7 @@ class _Sample:
 
     def _displacement(self, at: int, number: int, step: int) -> Tensor:
         """Of the sample that enters `step`: along the error of a forecast of the step before."""
-        error = self._error(at, number, step - 1)
-        return error * (self._scale(at, number, step) / _rms(error))
+        return self._error(at, number, step - 1) * self._scale(at, number, step)
 
     def _scale(self, at: int, number: int, step: int) -> float:
         result = self._recorded[at].streams[number].result
@@ -196,35 +196,47 @@ class _Sample:
         return _SIZE * _rms(result)
 
     def _error(self, at: int, number: int, step: int) -> Tensor:
-        """The error of a forecast, in the channels that move the sample."""
+        """The error of a forecast, in the channels that move the sample; its mean square is one."""
         stream = self._recorded[at].streams[number]
         values = _means(stream.values, stream.result)
         if step == 0:
-            return (values[1].float() - values[0].float()).clone()
+            return _unit(values[1].float() - values[0].float())
         nodes = [n for n in range(step - _GAP, -1, -_GAP)][:4] or [0]
         weights = kriging_weights(self._kernels[at][number], nodes, [step], NUGGET)[:, 0].tolist()
         error = values[step].float().clone()
         for weight, node in zip(weights, nodes, strict=True):
             error -= weight * values[node].float()
-        return error
+        return _unit(error)
 
 
 def _statistics(
     loop: RecordedLoop,
+    number: int,
     kernel: Tensor,
     effects: Sequence[dict[int, tuple[float, float]]],
     responses: Sequence[list[Response | None]],
 ) -> Statistics:
     along, across = ([[r and r[part] for r in each] for each in responses] for part in range(2))
+    terms = _terms(loop, number)
+    moves, shares = (_spread(loop, [_part(each, part) for each in effects]) for part in range(2))
     return Statistics(
         coordinates=loop.schedule.coordinates[: loop.steps],
         gains=loop.schedule.gains[: loop.steps],
         kernel=kernel,
-        moves=_spread(loop, [_part(each, 0) for each in effects]),
-        effects=_spread(loop, [_part(each, 1) for each in effects]),
-        responses=_filled(along),
-        deviations=_filled(across),
+        moves=tuple(move / b for move, (_, b) in zip(moves, terms, strict=True)),
+        effects=tuple(share / abs(b) for share, (_, b) in zip(shares, terms, strict=True)),
+        responses=tuple(a + b * r for r, (a, b) in zip(_filled(along), terms, strict=True)),
+        deviations=tuple(abs(b) * s for s, (_, b) in zip(_filled(across), terms, strict=True)),
     )
+
+
+def _terms(loop: RecordedLoop, number: int) -> list[tuple[float, float]]:
+    """`(A, B)` of what is forecast, `A x + B e`, in every step: the output, or its velocity."""
+    stream, velocity = loop.streams[number], loop.schedule.velocity
+    return [
+        (0.0, 1.0) if velocity is None or value is output else velocity[step]
+        for step, (value, output) in enumerate(zip(stream.values, stream.outputs, strict=True))
+    ]
 
 
 def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> None:
@@ -238,6 +250,10 @@ def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -
 def _check(loops: list[RecordedLoop], kept: list[list[RecordedLoop]]) -> None:
     if not loops:
         raise NotMeasurableError("the pipeline ran no denoising loop that can be followed")
+    if min(loop.steps for loop in loops) < _FEWEST_STEPS:
+        raise NotMeasurableError(
+            f"a loop has fewer than {_FEWEST_STEPS} steps: none can be skipped"
+        )
     if kept and [(each.steps, len(each.streams)) for each in loops] != [
         (each.steps, len(each.streams)) for each in kept[0]
     ]:
@@ -289,6 +305,12 @@ def _filled(measured: Sequence[list[float | None]]) -> tuple[float, ...]:
     for mean in means:
         filled.append(mean if mean is not None else (filled[-1] if filled else first))
     return tuple(filled)
+
+
+def _unit(error: Tensor) -> Tensor:
+    """With a mean square of one; of no error, the same everywhere."""
+    size = _rms(error)
+    return error / size if size > 0 else torch.ones_like(error)
 
 
 def _rms(tensor: Tensor) -> float:

@@ -68,7 +68,7 @@ class Profile:
         if self.tolerance is not None:
             require_number("tolerance", self.tolerance, above=0)
         if self.nfe is not None:
-            require_count("nfe", self.nfe)
+            require_count("nfe", self.nfe, at_least=2)
             if self.measured is None:
                 raise ProfileError("a profile with an nfe has what was measured, too")
         if not isinstance(self.versions, dict) or not all(
@@ -177,11 +177,7 @@ class Profile:
             OSError: if the file can't be written.
         """
         path = Path(path)
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        content |= {"goal": asdict(self.goal), "evidence": asdict(self.evidence)}
-        if self.measured is not None:
-            content["measured"] = self.measured.to_json()
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             unfinished.write_text(text, encoding="utf-8")
@@ -197,17 +193,7 @@ class Profile:
             ProfileError: if there is no such file, or it holds something else; says what.
         """
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            _require_fields(cls, found, "the profile")
-            _require_fields(Goal, found["goal"], "goal")
-            _require_fields(Evidence, found["evidence"], "evidence")
-            steps = found["steps"]
-            found["steps"] = tuple(steps) if isinstance(steps, list) else steps
-            found["goal"] = Goal(**found["goal"])
-            found["evidence"] = Evidence(**found["evidence"])
-            if found.get("measured") is not None:
-                found["measured"] = Measured.from_json(found["measured"])
-            return cls(**found)
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except OSError as error:
             raise ProfileError(
                 f"profile {path} can't be read ({error.strerror}): make one with calibrate"
@@ -215,6 +201,72 @@ class Profile:
         except ValueError as error:  # not UTF-8, not JSON, or a ProfileError
             reason = str(error) if isinstance(error, ProfileError) else f"not JSON ({error})"
             raise ProfileError(f"profile {path} can't be used: {reason}") from error
+
+    def publish(self, folder: str | os.PathLike[str]) -> Path:
+        """Adds the profile to `adaptive_diffusion.json` in a model's folder, and returns that file.
+
+        It replaces one of the same model, scheduler, steps and guidance.
+
+        Raises:
+            ProfileError: if the file that is there holds something else.
+            OSError: if it can't be written.
+        """
+        from adaptive_diffusion.published import publish
+
+        return publish(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        pipe: Any = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        **hub: Any,
+    ) -> Profile:
+        """The profile published with a model that is nearest to a call.
+
+        Args:
+            source: a model's folder, or the id of its hub repository.
+            pipe: the pipeline; profiles of its model and scheduler come first.
+            steps: of the call.
+            guidance: its guidance scale.
+            hub: for `huggingface_hub.hf_hub_download`: `revision`, `token`, …
+
+        Raises:
+            ProfileError: if there is no such file, or it holds no profile.
+        """
+        from adaptive_diffusion.published import load_published
+
+        return load_published(source, pipe, steps, guidance, **hub)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it in lists, texts and numbers."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content |= {"goal": asdict(self.goal), "evidence": asdict(self.evidence)}
+        if self.measured is not None:
+            content["measured"] = self.measured.to_json()
+        return content
+
+    @classmethod
+    def from_json(cls, found: Any) -> Profile:
+        """What `to_json` gave; profiles made before models were measured, too.
+
+        Raises:
+            ProfileError: if it is something else; says what.
+        """
+        _require_fields(cls, found, "the profile")
+        _require_fields(Goal, found["goal"], "goal")
+        _require_fields(Evidence, found["evidence"], "evidence")
+        steps = found["steps"]
+        content = found | {
+            "steps": tuple(steps) if isinstance(steps, list) else steps,
+            "goal": Goal(**found["goal"]),
+            "evidence": Evidence(**found["evidence"]),
+        }
+        if found.get("measured") is not None:
+            content["measured"] = Measured.from_json(found["measured"])
+        return cls(**content)
 
 
 def _require_fields(kind: Any, found: object, what: str) -> None:

@@ -9,6 +9,8 @@ from file_entries import entries_of
 
 from adaptive_diffusion import Profile
 from adaptive_diffusion.apps import loading
+from adaptive_diffusion.apps.choice import choose
+from adaptive_diffusion.measurement import calls_needed
 from adaptive_diffusion.miniatures import miniatures
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
@@ -24,7 +26,10 @@ def profile(cli, tmp_path) -> Path:
         *("--budget-nfe", 9, "--seed", 5, "--out", file),
     )
     assert done.code == 0, done.err
-    assert done.out.splitlines() == [str(Profile.load(file)), str(file)]
+    lines = done.out.splitlines()
+    assert (lines[0], lines[-1]) == (str(Profile.load(file)), str(file))
+    calls = 4 * 12 + calls_needed(12, runs=2, disturbed=2)
+    assert f"about {calls} denoiser calls to measure the model; then plans" in done.err
     return file
 
 
@@ -41,9 +46,55 @@ def test_a_profile_is_written_and_used(cli, profile, tmp_path):
     assert done.code == 0
     assert "note:" not in done.out
     policy = entries_of(tmp_path / "out" / "sample-0.png")["policy"]
-    assert f"tolerance={found.tolerance}" in policy
+    assert policy == "Planned(nfe=9, measured)"
     done = cli("generate", *options, "--steps", 30)
     assert "note: the call has 30 steps, and the profile was calibrated with 12" in done.out
+
+
+@needs_digits
+def test_the_table_has_the_evidence_of_the_plans(cli, tmp_path):
+    file = tmp_path / "profile.json"
+    done = cli(
+        *("calibrate", "--model", "digits", "--count", 4, "--steps", 6),
+        *("--budget-nfe", 4, "--out", file),
+    )
+    shown = [line.strip("│ ").split("│") for line in done.out.splitlines() if line[0] == "│"]
+    plans = [plan for plan in Profile.load(file).measured.plans if plan.evidence is not None]
+    assert len(shown) == len(plans) > 2
+    for (nfe, fewer, *decibels), plan in zip(shown, plans, strict=True):
+        evidence = plan.evidence
+        assert int(nfe) == plan.nfe == evidence.nfe
+        assert float(fewer.strip(" x")) == pytest.approx(6 / plan.nfe, abs=0.005)
+        expected = (evidence.psnr_mean, evidence.psnr_worst_tenth, evidence.psnr_worst)
+        assert [value.strip() for value in decibels] == [f"{value:.1f} dB" for value in expected]
+
+
+@needs_digits
+@pytest.mark.parametrize("nfe", [2, 6])
+def test_an_exact_number_of_calls_with_a_profile(cli, profile, tmp_path, nfe):
+    done = cli(
+        *("generate", "--model", "digits", "--count", 2, "--steps", 12, "--profile", profile),
+        *("--nfe", nfe, "--out", tmp_path),
+    )
+    assert done.code == 0, done.err
+    assert done.out.count(f"{nfe} of 12 steps computed") == 2
+    made = entries_of(tmp_path / "sample-0.png")
+    assert made["policy"] == f"Planned(nfe={nfe}, measured)"
+    assert made["profile"] == choose(profile=Profile.load(profile)).source["profile"]
+
+
+@needs_digits
+def test_a_target_chooses_among_the_plans(cli, profile, tmp_path):
+    def computed(target: float) -> int:
+        cli(
+            *("generate", "--model", "digits", "--steps", 12, "--profile", profile),
+            *("--target-psnr", target, "--out", tmp_path / str(target)),
+        )
+        return entries_of(tmp_path / str(target) / "sample-0.png")["mask"].count("1")
+
+    assert computed(5) < computed(35) < 12
+    options = ("--model", "digits", "--profile", profile, "--out", tmp_path)
+    assert "reaches 99 dB" in cli("generate", *options, "--target-psnr", 99).error
 
 
 @needs_digits
@@ -114,6 +165,9 @@ def test_bad_options_are_found_before_the_model_is_loaded(cli, tmp_path, options
         (("--quality", "best"), "no quality 'best': choose from faithful, balanced, fast"),
         (("--quality", "fast", "--tolerance", 0.1), "give one of --tolerance, --quality"),
         (("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
+        (("--nfe", 1), "nfe must be a whole number of at least 2"),
+        (("--nfe", 9, "--quality", "fast"), "give --nfe alone or with --profile"),
+        (("--target-psnr", 40), "--target-psnr needs a --profile"),
     ],
     ids=str,
 )

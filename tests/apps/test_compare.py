@@ -73,6 +73,15 @@ def test_it_writes_picture_and_report_and_prints_a_table(cli, model, tmp_path):
         assert word in done.out
 
 
+def test_an_exact_number_of_calls(cli, model, tmp_path):
+    options = ("--model", model, "--size", 32, "--steps", 8, "--out", tmp_path)
+    assert cli("compare", "a tiger", *options, "--nfe", 4).code == 0
+    report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["policy"], report["policy_settings"]) == ("planned", {"nfe": 4})
+    assert (report["nfe"], report["tolerance"]) == (4, None)
+    assert report["baselines"][0]["steps"] == 4
+
+
 def test_tolerance_zero_is_identical_and_valid_json(cli, model, tmp_path):
     done = cli(
         *("compare", "x", "--model", model, "--size", 32, "--steps", 5, "--tolerance", 0),

@@ -112,6 +112,7 @@ def test_prompts_come_from_a_file_and_count_multiplies_them(cli, model, tmp_path
         (("--policy", "none"), "none", 12),
         (("--policy", "third-order", "--threshold", 0.1), "ThirdOrder(threshold=0.1", 12),
         (("--tolerance", 0.5, "--max-skip", 2), "ErrorControlled(tolerance=0.5, max_skip=2)", 12),
+        (("--nfe", 5), "Planned(nfe=5, not measured)", 12),
         (("--scheduler", "heun"), "ErrorControlled", 23),  # two steps for each but the last
         (("--scheduler", "euler-ancestral"), "ErrorControlled", 12),
         (("--guidance", 1), "ErrorControlled", 12),
@@ -127,6 +128,8 @@ def test_options_reach_the_pipeline(cli, model, tmp_path, options, policy, steps
     assert len(text["mask"]) == steps
     if policy == "none":
         assert text["mask"] == "1" * steps
+    if policy.startswith("Planned"):
+        assert text["mask"].count("1") == 5
 
 
 def test_third_order_skips_at_a_high_threshold_only(cli, model, tmp_path):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import adaptive_diffusion as ad
 from adaptive_diffusion import Policy, Report, Trace
+from adaptive_diffusion.trajectory import Trajectory
 from adaptive_diffusion.trajectory.tape import Tape
 
 __all__ = ["Facts", "examine"]
@@ -83,6 +84,7 @@ def examine(tiny: TinyPipeline) -> Facts:
     if side_calls:
         assert len(side_made) < len(side_calls), "a side network is called where all skip"
     _examine_default(pipe, inputs, plain)
+    _examine_exact_calls(pipe, tiny, inputs)
     per_sample = _examine_batch(pipe, tiny) if tiny.batches else None
 
     ad.disable(pipe)
@@ -142,6 +144,21 @@ def _examine_default(pipe: Any, inputs: dict[str, Any], plain: list[Tensor]) -> 
     assert str(ad.report(pipe))
 
 
+def _examine_exact_calls(pipe: Any, tiny: TinyPipeline, inputs: dict[str, Any]) -> None:
+    """So many calls as are asked for are made in every loop, or the report says why not."""
+    for nfe in (2, 4):
+        ad.enable(pipe, nfe=nfe)
+        with _loops() as loops:
+            result = _run(pipe, inputs)
+        assert all(tensor.isfinite().all() for tensor in result), f"not finite with {nfe} calls"
+        masks = [row for loop in loops for row in loop.mask if row]
+        kept = all(sum(row) == min(nfe, len(row)) for row in masks)
+        notes = [note for note in ad.report(pipe).notes if "calls instead of" in note]
+        assert masks, "no loop was planned"
+        assert kept == tiny.exact, f"{[sum(row) for row in masks]} calls, not {nfe} in each loop"
+        assert bool(notes) != kept, f"the notes are {notes}"
+
+
 def _examine_batch(pipe: Any, tiny: TinyPipeline) -> bool:
     """A batch of two gives what single runs give, each with a plan of its own."""
     inputs = tiny.inputs(2)
@@ -188,6 +205,21 @@ def _calls(pipe: Any, names: tuple[str, ...]) -> Iterator[list[int]]:
     yield calls
     for hook in hooks:
         hook.remove()
+
+
+@contextmanager
+def _loops() -> Iterator[list[Trajectory]]:
+    """A list that grows with every loop that begins."""
+    loops: list[Trajectory] = []
+    begin = Trajectory.__init__
+
+    def noted(self: Trajectory, *args: Any, **options: Any) -> None:
+        loops.append(self)
+        begin(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trajectory, "__init__", noted)
+        yield loops
 
 
 @contextmanager

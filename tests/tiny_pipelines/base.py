@@ -32,6 +32,8 @@ class TinyPipeline:
         whole: Part of the reason that the report gives where a batch's rows can't be told apart.
         strict: Whether every plan is obeyed to the letter. False where calls come that nobody could
             plan for: a second expert takes over, a branch appears.
+        exact: Whether every loop has exactly the calls that are asked for. False where a loop's
+            length is not what the scheduler and the pipeline say.
         slow: Whether it is left to ``make test-all``.
     """
 
@@ -44,6 +46,7 @@ class TinyPipeline:
     batches: bool = True
     whole: str = ""
     strict: bool = True
+    exact: bool = True
     slow: bool = False
 
     def make(self) -> Any:

@@ -475,6 +475,7 @@ PIPELINES: list[TinyPipeline] = [
         unconditional(RePaintScheduler),
         repaint_inputs,
         batches=False,  # all samples' noise is drawn from the first one's generator
+        exact=False,  # some of the scheduler's steps lead back, and call no denoiser
     ),
     entry(
         diffusers.ConsistencyModelPipeline,

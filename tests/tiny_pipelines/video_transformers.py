@@ -814,6 +814,7 @@ PIPELINES: list[TinyPipeline] = [
         sana_wm_refiner_inputs,
         batches=False,  # it takes one prompt
         strict=False,  # between two blocks it is called to fill its cache
+        exact=False,  # likewise
     ),
 ]
 

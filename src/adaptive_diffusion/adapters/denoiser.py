@@ -191,6 +191,9 @@ class AdaptiveDenoiser:
             raise NoReportError("the loop has made no step yet: call start(timesteps), then loop")
         if self._trajectory.repeats is False:
             self._note("skipped steps keep their forecasts: the given step does not repeat")
+        if self._trajectory.is_at_its_end:
+            for remark in self._trajectory.remarks:
+                self._note(remark)
         return Report(
             self._policy, self._trajectory.mask, self._ended - self._began, list(self._notes)
         )

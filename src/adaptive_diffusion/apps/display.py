@@ -15,12 +15,14 @@ from rich.text import Text
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.apps.bar import Bar
 from adaptive_diffusion.apps.comparison import Comparison, Result
+from adaptive_diffusion.measured import Measured
 
 __all__ = [
     "StepProgress",
     "comparison_table",
     "decibels",
     "info_table",
+    "plan_table",
     "rival_name",
     "similarity",
 ]
@@ -121,6 +123,23 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_section()
     for result in comparison.baselines:
         table.add_row(*_summary(rival_name(result), comparison, result))
+    return table
+
+
+def plan_table(measured: Measured) -> Table:
+    """What plans of a profile reached on the samples held out."""
+    table = Table(caption="PSNR to the full run, on samples held out", caption_justify="left")
+    for heading in ("NFE", "fewer NFE", "mean", "worst tenth", "worst"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for plan in measured.plans:
+        if plan.evidence is not None:
+            table.add_row(
+                str(plan.nfe),
+                f"{plan.evidence.speedup:.2f}x",
+                decibels(plan.evidence.psnr_mean),
+                decibels(plan.evidence.psnr_worst_tenth),
+                decibels(plan.evidence.psnr_worst),
+            )
     return table
 
 

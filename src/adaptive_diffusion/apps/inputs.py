@@ -10,19 +10,14 @@ import tempfile
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from adaptive_diffusion.policies import Policy
-    from adaptive_diffusion.profile import Profile
-
 __all__ = [
     "EngineName",
     "PolicyName",
-    "choose_tolerance",
-    "make_policy",
     "open_picture",
     "parse_size",
     "read_prompts",
@@ -44,57 +39,6 @@ class EngineName(str, Enum):
 
     LOCAL = "local"
     RAY = "ray"
-
-
-def make_policy(
-    name: PolicyName,
-    tolerance: float | None = None,
-    threshold: float | None = None,
-    max_skip: int | None = None,
-) -> Policy | None:
-    """The policy with the given settings, its own defaults for the rest; None is the full run.
-
-    Raises `ValueError` on a setting that the policy doesn't have: it would be silently ignored.
-    """
-    from adaptive_diffusion.policies import ErrorControlled, ThirdOrder
-
-    given = {"tolerance": tolerance, "threshold": threshold, "max_skip": max_skip}
-    settings: dict[str, Any] = {
-        setting: value for setting, value in given.items() if value is not None
-    }
-    kinds: dict[PolicyName, tuple[type[Policy], set[str]]] = {
-        PolicyName.ERROR_CONTROLLED: (ErrorControlled, {"tolerance", "max_skip"}),
-        PolicyName.THIRD_ORDER: (ThirdOrder, {"threshold", "max_skip"}),
-    }
-    kind, known = kinds.get(name, (None, set()))
-    for setting in settings:
-        if setting not in known:
-            options = ", ".join(f"--{each.replace('_', '-')}" for each in sorted(known))
-            raise ValueError(
-                f"--{setting.replace('_', '-')} does not go with --policy {name.value}, "
-                f"which takes {options or 'no settings'}"
-            )
-    return None if kind is None else kind(**settings)
-
-
-def choose_tolerance(
-    tolerance: float | None, quality: str | None, profile: Profile | None
-) -> float | None:
-    """The tolerance that one of the three options gives; None if none of them does.
-
-    Raises `ValueError` if more than one does, or on a quality that there is not.
-    """
-    from adaptive_diffusion.policies.error_controlled import QUALITIES
-
-    if sum(choice is not None for choice in (tolerance, quality, profile)) > 1:
-        raise ValueError("give one of --tolerance, --quality and --profile, not more")
-    if profile is not None:
-        return profile.tolerance
-    if quality is None:
-        return tolerance
-    if quality not in QUALITIES:
-        raise ValueError(f"no quality {quality!r}: choose from {', '.join(QUALITIES)}")
-    return QUALITIES[quality]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

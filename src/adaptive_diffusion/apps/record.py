@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
+from adaptive_diffusion.apps.choice import policy_settings
 from adaptive_diffusion.apps.comparison import Comparison, Result
 from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.provenance import mask_text
@@ -29,20 +30,18 @@ _SETTINGS = (
 )
 
 
-def record(
-    comparison: Comparison, sampler: Sampler, source: Mapping[str, str], policy_name: str
-) -> dict[str, Any]:
+def record(comparison: Comparison, sampler: Sampler, source: Mapping[str, str]) -> dict[str, Any]:
     """Everything that it takes to judge the comparison, and to repeat it.
 
     Args:
         comparison: the results.
         sampler: with the settings.
         source: the `model`, and what was added to it, by name.
-        policy_name: as the command line has it.
     """
     pipe, settings = sampler.pipe, sampler.settings
     policy = comparison.accelerated.variant.policy
-    policy_settings = {} if policy is None else asdict(policy)  # type: ignore[call-overload]
+    assert policy is not None
+    chosen = policy_settings(policy)
     return {
         "model": source["model"],
         "added": {name: value for name, value in source.items() if name != "model"},
@@ -55,10 +54,10 @@ def record(
         "negative_prompt": settings.negative_prompt,
         "arguments": {name: str(value) for name, value in settings.arguments.items()},
         "makes": comparison.made[0].kind,
-        "policy": policy_name,
+        "policy": re.sub(r"\B([A-Z])", r"-\1", type(policy).__name__).lower(),
         "policy_text": str(policy),
-        "tolerance": policy_settings.get("tolerance"),
-        "policy_settings": policy_settings,
+        "tolerance": chosen.get("tolerance"),
+        "policy_settings": chosen,
         "seed": comparison.samples[0].seed,
         **_summary(comparison, comparison.accelerated),
         "nfe_full": _mean(comparison.full.nfe),

@@ -21,6 +21,8 @@ from torch import Tensor
 
 __all__ = ["kriging_weights"]
 
+_SMALLEST = 1e-30  # of a mean square: outputs that are zero get no weight
+
 
 def kriging_weights(
     kernel: Tensor, nodes: Sequence[int], at: Sequence[int], nugget: float
@@ -35,4 +37,5 @@ def kriging_weights(
     """
     rows = list(nodes)
     known = kernel[rows][:, rows]
-    return torch.linalg.solve(known + nugget * known.diag().diag(), kernel[rows][:, list(at)])
+    own = known.diag().clamp(min=_SMALLEST)
+    return torch.linalg.solve(known + nugget * own.diag(), kernel[rows][:, list(at)])

@@ -153,12 +153,19 @@ class NoiseSchedule:
 
     def tail(self, start: int) -> NoiseSchedule:
         """The schedule of a loop that starts at step `start` (image-to-image)."""
+        return self._part(slice(start, None))
+
+    def head(self, steps: int) -> NoiseSchedule:
+        """The schedule of a loop that ends after so many steps, or with the schedule."""
+        return self._part(slice(steps))
+
+    def _part(self, steps: slice) -> NoiseSchedule:
         return NoiseSchedule(
-            self.coordinates[start:],
-            self.gains[start:],
-            self.noise[start:],
-            None if self.clean is None else self.clean[start:],
-            None if self.velocity is None else self.velocity[start:],
+            self.coordinates[steps],
+            self.gains[steps],
+            self.noise[steps],
+            None if self.clean is None else self.clean[steps],
+            None if self.velocity is None else self.velocity[steps],
         )
 
     def velocity_of(self, step: int, output: Tensor, sample: Tensor) -> Tensor:

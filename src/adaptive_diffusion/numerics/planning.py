@@ -20,7 +20,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-__all__ = ["KNOWN", "LONGEST_JUMP", "Costs", "Plan", "RunCost", "best_plan", "improve", "make_plan"]
+__all__ = [
+    "KNOWN",
+    "LONGEST_JUMP",
+    "Costs",
+    "Plan",
+    "RunCost",
+    "best_plan",
+    "even_plan",
+    "improve",
+    "make_plan",
+]
 
 Plan = tuple[int, ...]
 """The computed steps, in order."""
@@ -30,8 +40,13 @@ RunCost = Callable[[Plan, int], float]
 
 LONGEST_JUMP = 7
 """From a computed step to the next, where the number of calls allows."""
+MOST_PLACES = 100
+"""Between which a plan chooses; in a loop of many more steps they are apart."""
+MOST_MOVES = 20
+"""That are tried of one computed step."""
 KNOWN = 4
 """Outputs that a forecast is made of; an interpolation has one more."""
+_DENSER = 1.2  # exponent of a plan for an unknown model; one is even
 
 
 class Costs(Protocol):
@@ -61,6 +76,22 @@ def make_plan(costs: Sequence[Costs], calls: int, begun: Plan = (0,)) -> Plan:
     return improve(found, lambda plan: sum(each.plan_cost(plan) for each in costs), len(begun))
 
 
+def even_plan(steps: int, calls: int, begun: Plan = (0,)) -> Plan:
+    """So many steps where nothing is known of a model: nearly even, denser towards the end.
+
+    Of `left` steps after the one computed last, a, the i-th is that next to
+    :math:`a + (N - 1 - a)(1 - (1 - i/left)^{1.2})`. The exponent comes from the miniatures `emoji`
+    without a prompt, `digits`, `motion`, `scenes` and `sounds`, where the seed decides.
+    """
+    start, last = begun[-1], steps - 1
+    left = max(0, min(calls - len(begun), last - start))
+    plan = begun
+    for i in range(1, left + 1):
+        place = round(start + (last - start) * (1 - (1 - i / left) ** _DENSER))
+        plan = (*plan, min(max(place, plan[-1] + 1), last - (left - i)))
+    return plan
+
+
 def best_plan(cost: RunCost, steps: int, calls: int, begun: Plan = (0,)) -> Plan:
     """The cheapest plan of exactly so many calls.
 
@@ -71,62 +102,75 @@ def best_plan(cost: RunCost, steps: int, calls: int, begun: Plan = (0,)) -> Plan
         begun: the steps that have been computed already, in order.
 
     Returns:
-        `begun` and the steps to come. If `calls` can't be kept any more, as many as are nearest.
+        `begun` and the steps to come; `begun` alone where no calls are left.
     """
-    last = steps - 1
-    start, left = begun[-1], calls - len(begun)
-    if start == last:
-        return begun
-    left = min(max(left, 1), last - start)
-    jump = max(LONGEST_JUMP, math.ceil((last - start) / left))
+    places, left = _places(steps, calls, begun)
+    end = len(places) - 1
+    jump = max(LONGEST_JUMP, math.ceil(end / max(1, left)))
 
     @functools.cache
     def run(a: int, h: int, j: int) -> float:
-        known = begun[::-1][:KNOWN] if a == start else tuple(_evenly(a, h, begun[0]))
-        return cost(known, j) if j > a + 1 else 0.0
+        if places[j] == places[a] + 1:
+            return 0.0
+        if a == 0:
+            return cost(begun[::-1][:KNOWN], places[j])
+        return cost(_evenly(places[a], places[a] - places[a - h], begun[0]), places[j])
 
-    @functools.cache
-    def value(a: int, h: int, m: int) -> tuple[float, int]:
-        """The cheapest way from a to the end with m more calls, and its next step."""
-        if m == 1:
-            return (run(a, h, last), last) if last - a <= jump else (math.inf, last)
-        # as many calls as are left must fit in, and reach the end
-        nearest, farthest = max(a + 1, last - (m - 1) * jump), min(a + jump, last - (m - 1))
-        ways = ((run(a, h, j) + value(j, j - a, m - 1)[0], j) for j in range(nearest, farthest + 1))
-        return min(ways, default=(math.inf, last))
+    # for m calls more: from the place a, with h places to the one before it, the cost and the next
+    best: list[dict[tuple[int, int], tuple[float, int]]] = [{}]
+    for m in range(1, left + 1):
+        ways: dict[tuple[int, int], tuple[float, int]] = {}
+        for a in range(left - m, min((left - m) * jump, end - m) + 1):
+            # as many calls as are left must fit in, and reach the end
+            following = range(max(a + 1, end - (m - 1) * jump), min(a + jump, end - m + 1) + 1)
+            for h in range(1, min(jump, a) + 1) if a else (0,):
+                costs = (
+                    (run(a, h, j) + (best[-1][j, j - a][0] if m > 1 else 0.0), j) for j in following
+                )
+                ways[a, h] = min(costs, default=(math.inf, end))
+        best.append(ways)
 
-    plan, h = begun, 0
+    plan, a, h = begun, 0, 0
     for m in range(left, 0, -1):
-        step = value(plan[-1], h, m)[1]
-        h = step - plan[-1]
-        plan = (*plan, step)
+        j = best[m][a, h][1]
+        a, h = j, j - a
+        plan = (*plan, places[a])
     return plan
 
 
+def _places(steps: int, calls: int, begun: Plan) -> tuple[list[int], int]:
+    """The steps that may be computed next, from the latest of `begun` on, and how many of them.
+
+    Not all steps of a long loop, as far as the number of calls allows.
+    """
+    start, last = begun[-1], steps - 1
+    left = max(0, min(calls - len(begun), last - start))
+    stride = max(1, min((last - start) // MOST_PLACES, (last - start) // max(1, left)))
+    return [*range(start, last, stride), last], left
+
+
 def improve(plan: Plan, cost: Callable[[Plan], float], fixed: int = 1) -> Plan:
-    """Moves one computed step at a time to where the whole plan costs least, while that helps.
+    """Moves each computed step in turn to where the whole plan costs least, while that helps.
 
     The first `fixed` steps and the last stay.
     """
-    best, least = plan, cost(plan)
-    while True:
-        moved = [(cost(other), other) for other in _neighbours(best, fixed)]
-        cheapest = min(moved, default=(math.inf, best))
-        if not cheapest[0] < least * (1 - 1e-9):
-            return best
-        least, best = cheapest
+    best, least, before = plan, cost(plan), math.inf
+    while least < before * (1 - 1e-9):
+        before = least
+        for k in range(fixed, len(plan) - 1):
+            moved = [(cost(other), other) for other in _moved(best, k)]
+            least, best = min([(least, best), *moved], key=lambda each: each[0])
+    return best
 
 
-def _neighbours(plan: Plan, fixed: int) -> list[Plan]:
-    """All plans that differ in the place of one step, between those on both sides of it."""
-    return [
-        (*plan[:k], place, *plan[k + 1 :])
-        for k in range(fixed, len(plan) - 1)
-        for place in range(plan[k - 1] + 1, plan[k + 1])
-        if place != plan[k]
-    ]
+def _moved(plan: Plan, k: int) -> list[Plan]:
+    """Plans with the k-th step in another place between its neighbours: all, or some of many."""
+    before, after = plan[k - 1], plan[k + 1]
+    stride = max(1, (after - before) // MOST_MOVES)
+    places = range(before + 1, after, stride)
+    return [(*plan[:k], place, *plan[k + 1 :]) for place in places if place != plan[k]]
 
 
-def _evenly(a: int, h: int, first: int) -> Sequence[int]:
+def _evenly(a: int, h: int, first: int) -> Plan:
     """The steps that are taken to be known at a: every h-th before it."""
-    return range(a, max(first, a - (KNOWN - 1) * h) - 1, -h) if h else (a,)
+    return tuple(range(a, max(first, a - (KNOWN - 1) * h) - 1, -h))

@@ -1,6 +1,7 @@
 r"""What can be measured of a model: how its outputs go together, and what becomes of an error.
 
-For the outputs :math:`e_k` that a solver is given in a loop of N steps these are
+For the outputs :math:`e_k` that a solver is given in a loop of N steps (the velocities that they
+predict, where it adds noise) these are
 
 - the **kernel** :math:`K_{ij} = \mathrm{mean}\,\langle e_i, e_j \rangle / D`, an N × N matrix;
 - the **moves** :math:`b_k = \langle\delta x_{k+1}, \delta e_k\rangle / \lVert\delta e_k\rVert^2`:
@@ -171,7 +172,7 @@ class Statistics:
         Outputs between those measured are taken to be cubic interpolations of these. What an error
         does is taken to go with the gain of its step.
         """
-        if schedule.coordinates[: len(self)] == self.coordinates:
+        if self._is_of(schedule):
             return self
         at = _scaled(schedule.coordinates, self.coordinates)
         cubic = _interpolation(self.coordinates, at, 4)
@@ -194,6 +195,15 @@ class Statistics:
             directly(self.responses),
             directly(self.deviations),
             self.nugget,
+        )
+
+    def _is_of(self, schedule: NoiseSchedule) -> bool:
+        """Whether that is the measured loop; its pipeline may have left out the last step."""
+        taken = len(self)
+        return (
+            len(schedule) - taken in (0, 1)
+            and schedule.coordinates[:taken] == self.coordinates
+            and schedule.gains[:taken] == self.gains
         )
 
     def _answer(self, step: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
@@ -88,6 +89,10 @@ class Policy(ABC):
             stream: which of its streams, in the order in which they come.
         """
         return None
+
+    def remark(self, mask: Sequence[bool]) -> str:
+        """What to tell the user of a loop in which these steps were computed; mostly nothing."""
+        return ""
 
     def check_steps(self, steps: int) -> None:  # noqa: B027  most policies serve any number
         """Raises `StepsError` if the policy can't serve a loop of that many steps."""

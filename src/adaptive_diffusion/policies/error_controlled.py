@@ -35,7 +35,6 @@ import math
 from dataclasses import dataclass
 
 from adaptive_diffusion.numerics.interpolation import growth
-from adaptive_diffusion.numerics.line_costs import remains
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.policies.base import (
     Policy,
@@ -50,6 +49,8 @@ QUALITIES = {"faithful": 0.005, "balanced": 0.02, "fast": 0.08}
 """Tolerances by name."""
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
+_FLOOR = 0.05  # s_0: errors are never held against less noise, or picture, than this
+_PICTURE = 0.3  # kappa: the part of an error that is taken for picture
 _REACH = 0.1  # h: how far, in the share of noise, the leading term of the error holds
 _STEEPEST = 4.0  # how much the constant may be taken to grow
 
@@ -119,4 +120,5 @@ def _weight(schedule: NoiseSchedule, latest: int, step: int) -> float:
     """What an error at `step` counts, in a run of skips that follows the computed step `latest`."""
     left = schedule.noise[step + 1]
     reach = (schedule.noise[latest] - left) / _REACH
-    return remains(schedule, step) * (1 + reach**4) / 4
+    remains = 1 / (left + _FLOOR) + _PICTURE / (1 - left + _FLOOR)
+    return schedule.gains[step] * remains * (1 + reach**4) / 4

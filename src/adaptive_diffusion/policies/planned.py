@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptive_diffusion.numerics.line_costs import LineCosts
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
-from adaptive_diffusion.numerics.planning import Costs, Plan, make_plan
+from adaptive_diffusion.numerics.planning import Plan, even_plan, make_plan
 from adaptive_diffusion.numerics.statistics import LoopStatistics, Statistics
 from adaptive_diffusion.policies.base import Policy, Trace, require_count
 
@@ -23,8 +23,8 @@ class Planned(Policy):
 
     Attributes:
         nfe: how many steps are computed; a loop with no more steps is computed in full.
-        loops: what was measured of the model's loops. Without it, forecasts are lines, and the plan
-            goes by the error that lines have and by typical weights.
+        loops: what was measured of the model's loops. Without it, forecasts are lines, and calls
+            are nearly even.
         plans: some that have been found for the measured loops; for others, they are found when
             they are needed, in a second or two.
 
@@ -44,8 +44,25 @@ class Planned(Policy):
         return f"Planned(nfe={self.nfe}, {'measured' if self.loops else 'not measured'})"
 
     def decide(self, trace: Trace) -> bool:
+        if not trace.computed:  # there is nothing to stand in
+            return True
         before = sum(trace.mask[: trace.begun])
         return trace.step in self._plan(trace.schedule, self.nfe - before, tuple(trace.computed))
+
+    def remark(self, mask: Sequence[bool]) -> str:
+        """Why it was not the number of calls that was asked for."""
+        made, steps = sum(mask), len(mask)
+        if made == min(self.nfe, steps):
+            return ""
+        if made > self.nfe:
+            return (
+                f"{made} calls instead of {self.nfe} in {steps} steps: "
+                "some had to be computed that were not planned"
+            )
+        return (
+            f"{made} calls instead of {self.nfe} in {steps} steps: "
+            "the loop ended earlier than its scheduler says"
+        )
 
     def statistics_of(self, schedule: NoiseSchedule, stream: int) -> Statistics | None:
         streams = self._streams(schedule)
@@ -67,13 +84,11 @@ class Planned(Policy):
             before = self._plan(schedule, calls, computed[:-1])
             if before[: len(computed)] == computed:
                 return before
-        costs = self._costs(schedule)
-        if computed == (0,) and any(costs is loop for loop in self.loops):
+        streams = self._streams(schedule)
+        if not streams:
+            return even_plan(len(schedule), calls, computed)
+        if computed == (0,) and streams in self.loops:
             for plan in self.plans:
-                if len(plan) == calls and plan[-1] == len(costs[0]) - 1:
+                if len(plan) == calls and plan[-1] == len(schedule) - 1:
                     return plan
-        return make_plan(costs, calls, computed)
-
-    @functools.lru_cache(maxsize=64)  # noqa: B019
-    def _costs(self, schedule: NoiseSchedule) -> tuple[Costs, ...]:
-        return self._streams(schedule) or (LineCosts(schedule),)
+        return make_plan(streams, calls, computed)

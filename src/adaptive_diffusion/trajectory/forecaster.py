@@ -170,7 +170,12 @@ class Forecaster:
 
     def _response(self, step: int) -> float | None:
         if self._statistics is not None:
-            return self._statistics.responses[step]
+            response = self._statistics.responses[step]
+            if not self._noisy:
+                return response
+            assert self._schedule.velocity is not None
+            a, b = self._schedule.velocity[step]  # what was measured is the velocity's response
+            return (response - a) / b
         if self._schedule.clean is None:
             return None
         a, b = self._schedule.clean[step]

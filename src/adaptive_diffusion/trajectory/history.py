@@ -53,10 +53,10 @@ class History:
     def change(self, weigh: Weigh) -> Tensor | None:
         """How far the weighted sums lead from each sample's latest value, in float32.
 
-        Zero for a sample with one value; None if all have but one.
+        Zero for a sample without a value. None if nothing leads away from the latest values.
         """
-        weights = [weigh(steps) if len(steps) > 1 else [1.0] for steps in self._steps]
-        if all(len(row) == 1 for row in weights):
+        weights = [weigh(steps) if steps else [1.0] for steps in self._steps]
+        if all(row == [1.0] for row in weights):
             return None
         return self._sum([[row[0] - 1.0, *row[1:]] for row in weights])
 

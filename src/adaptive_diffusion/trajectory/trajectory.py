@@ -119,6 +119,11 @@ class Trajectory:
         tried = [each.repeats for each in self._streams.values() if each.repeats is not None]
         return all(tried) if tried else None
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the policy has to tell of the loop, now that it has ended; each only once."""
+        return list(dict.fromkeys(filter(None, map(self._policy.remark, self.mask))))
+
     def cancel(self) -> None:
         """Takes back that a step was begun: it belongs to another loop."""
         self._is_open = False

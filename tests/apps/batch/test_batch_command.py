@@ -19,7 +19,9 @@ from file_entries import entries_of
 from filelock import FileLock
 from PIL import Image
 
+from adaptive_diffusion import calibrate, load_miniature
 from adaptive_diffusion.apps import loading
+from adaptive_diffusion.apps.choice import choose
 from adaptive_diffusion.apps.sampling import Sampler
 from adaptive_diffusion.miniatures import miniatures
 
@@ -33,6 +35,7 @@ APPLES = [
     {"prompt": "a banana", "width": 16, "height": 32},
     {"prompt": "an owl", "tolerance": 0.5},
     {"prompt": "a frog", "negative_prompt": "a red apple"},
+    {"prompt": "a ship", "nfe": 6},
 ]
 
 
@@ -87,12 +90,12 @@ def test_every_line_has_a_picture_and_a_record(cli, options, tmp_path):
     done = cli("batch", write(tmp_path, APPLES), *options, "--out", out)
 
     assert done.code == 0, done.err
-    assert done.out.startswith("7 pictures: 7 made\n")
-    assert "7 of 7" in done.err
+    assert done.out.startswith("8 pictures: 8 made\n")
+    assert "8 of 8" in done.err
     entries = manifest(out)
-    assert [entry["line"] for entry in entries] == [1, 2, 3, 4, 5, 6, 7]
+    assert [entry["line"] for entry in entries] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert entries[0]["id"] == "apple"
-    assert len(pictures(out)) == 7
+    assert len(pictures(out)) == 8
     for entry, given in zip(entries, APPLES, strict=True):
         kept = record(out, entry["key"])
         text = entries_of(out / f"{entry['key']}.png")
@@ -102,7 +105,11 @@ def test_every_line_has_a_picture_and_a_record(cli, options, tmp_path):
         )
         assert kept["seed"] == int(text["seed"]) == given.get("seed", 0)
         assert kept["steps"] == len(kept["mask"]) == given.get("steps", 10)
-        assert kept["policy"]["tolerance"] == given.get("tolerance", 0.3)
+        if "nfe" in given:
+            assert kept["policy"] == {"name": "Planned", "nfe": 6}
+            assert kept["nfe"] == 6
+        else:
+            assert kept["policy"]["tolerance"] == given.get("tolerance", 0.3)
         assert kept["nfe"] == kept["mask"].count("1") == text["mask"].count("1")
         assert kept["seconds"] > 0
         assert kept["error"] is None
@@ -134,6 +141,33 @@ def test_the_picture_is_the_one_that_generate_makes(cli, options, tmp_path):
     cli("generate", "a tiger", "--seed", 3, *options, "--out", tmp_path / "generate")
     [made] = (tmp_path / "batch").glob("*.png")
     assert (tmp_path / "generate" / "a-tiger-3.png").read_bytes() == made.read_bytes()
+
+
+@digits
+def test_a_profile_makes_the_plans_of_all_lines(cli, calls, tmp_path):
+    profile = calibrate(load_miniature("digits"), 4, budget_nfe=6, num_inference_steps=10)
+    profile.save(tmp_path / "profile.json")
+    calls.clear()
+    lines = [*seeds(2), {"seed": 2, "nfe": 4}, {"seed": 3, "nfe": 4}, {"seed": 4, "tolerance": 0}]
+    run = ("--model", "digits", "--steps", 10, "--out", tmp_path / "out")
+    done = cli("batch", write(tmp_path, lines), *run, "--profile", tmp_path / "profile.json")
+
+    assert done.code == 0, done.err
+    assert "note:" not in done.out
+    kept = [record(tmp_path / "out", entry["key"]) for entry in manifest(tmp_path / "out")]
+    assert [each["nfe"] for each in kept] == [6, 6, 4, 4, 10]
+    assert calls == [[0, 1], [2, 3], [4]]
+    fingerprint = choose(profile=profile).source["profile"]
+    measured = [{"name": "Planned", "nfe": nfe, "profile": fingerprint} for nfe in (6, 6, 4, 4)]
+    assert [each["policy"] for each in kept[:4]] == measured
+    made = entries_of(tmp_path / "out" / f"{kept[0]['key']}.png")
+    assert (made["policy"], made["profile"]) == ("Planned(nfe=6, measured)", fingerprint)
+
+    cli("batch", write(tmp_path, lines), *run, "--nfe", 6)  # other pictures, without the profile
+    kept = [record(tmp_path / "out", entry["key"]) for entry in manifest(tmp_path / "out")]
+    assert [each["policy"] for each in kept[:3]] == [
+        {"name": "Planned", "nfe": nfe} for nfe in (6, 6, 4)
+    ]
 
 
 @digits
@@ -285,6 +319,8 @@ def test_a_folder_in_use_is_refused(cli, tmp_path):
         ("{}", ("--model", "nowhere"), "no model 'nowhere'"),
         ("{}", ("--quality", "magic"), "no quality 'magic'"),
         ("{}", ("--policy", "none", "--tolerance", 1), "does not go with --policy none"),
+        ('{"nfe": 7, "tolerance": 1}', (), "line 1: give --nfe alone or with --profile"),
+        ("{}", ("--nfe", 7, "--quality", "fast"), "give --nfe alone or with --profile"),
         ("{}", ("--engine", "magic"), "--engine"),
         ("{}", ("--workers", 2), "--workers"),
         ("", (), "has no prompts"),

@@ -9,23 +9,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from profiles import measured_profile
 
 from adaptive_diffusion.apps.batch import jobs as jobs_module
 from adaptive_diffusion.apps.batch.jobs import Job, calls_of, key_of
 from adaptive_diffusion.apps.batch.model import Model
+from adaptive_diffusion.apps.choice import Choice, choose
 from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.apps.weights import Lora
 from adaptive_diffusion.policies import ErrorControlled, ThirdOrder
 
 FLOAT32 = LoadOptions(dtype="float32")
-JOB = Job("a red apple", seed=0, steps=50, policy=ErrorControlled())
+JOB = Job("a red apple", seed=0, steps=50, choice=choose())
+PROFILES = [measured_profile(), measured_profile(seed=1)]
 MODEL = Model("emoji", "/models/emoji", "abc", FLOAT32)
 
 OTHER_JOBS = {
     "prompt": "a red apple ",
     "seed": 1,
     "steps": 51,
-    "policy": None,
+    "choice": Choice(None),
     "negative_prompt": "",
     "guidance": 0.0,
     "size": (512, 512),
@@ -51,11 +54,31 @@ def test_all_fields_are_tried():
 def test_whatever_decides_the_picture_changes_the_key():
     jobs = [replace(JOB, **{field: value}) for field, value in OTHER_JOBS.items()]
     jobs += [replace(JOB, prompt=None), replace(JOB, prompt="")]
-    jobs += [replace(JOB, policy=ErrorControlled(0.03)), replace(JOB, policy=ThirdOrder())]
-    jobs += [replace(JOB, policy=ErrorControlled(max_skip=5)), replace(JOB, size=(512, 513))]
+    policies = [ErrorControlled(0.03), ErrorControlled(max_skip=5), ThirdOrder()]
+    choices = [Choice(policy) for policy in policies]
+    choices += [choose(nfe=nfe, profile=each) for nfe in (7, 8) for each in (None, *PROFILES)]
+    jobs += [replace(JOB, choice=choice) for choice in choices]
+    jobs += [replace(JOB, size=(512, 513))]
     found = {key_of(job, MODEL) for job in [JOB, *jobs]}
     found |= {key_of(JOB, other) for other in OTHER_MODELS.values()}
     assert len(found) == 1 + len(jobs) + len(OTHER_MODELS)
+
+
+@pytest.mark.parametrize(
+    ("choice", "key"),
+    [
+        (choose(), "5aea7554910a15200755914aedd1f389"),
+        (choose(tolerance=0.03), "78e8660fba84c9fde1a1043f28f8c4c3"),
+        (Choice(ThirdOrder()), "79a2c7229f3489589e62c285b11a80c7"),
+        (Choice(None), "f9b6e88970cee267445a5c13bfd5c676"),
+    ],
+)
+def test_keys_are_those_from_before_there_were_plans(monkeypatch, choice, key):
+    """So that a run that was begun then can be continued."""
+    monkeypatch.setattr(
+        jobs_module, "versions", lambda: {"adaptive_diffusion": "0.1.0", "diffusers": "0.42.1"}
+    )
+    assert key_of(replace(JOB, choice=choice), MODEL) == key
 
 
 def test_where_it_is_made_does_not():
@@ -148,7 +171,7 @@ settings_of_jobs = st.tuples(st.sampled_from([4, 8]), st.sampled_from([None, "",
 @given(st.lists(settings_of_jobs, max_size=20), st.integers(1, 5), st.data())
 def test_calls_hold_every_missing_job_once_with_its_likes(given_settings, size, data):
     jobs = {
-        f"key{index}": Job(f"{index}", 0, steps, None, negative)
+        f"key{index}": Job(f"{index}", 0, steps, Choice(None), negative)
         for index, (steps, negative) in enumerate(given_settings)
     }
     made = data.draw(st.sets(st.sampled_from(sorted(jobs)))) if jobs else set()

@@ -11,15 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_diffusion.apps.batch.prompts_file import Defaults, Line, read_lines
-from adaptive_diffusion.apps.inputs import PolicyName, make_policy
-from adaptive_diffusion.policies import ErrorControlled
+from adaptive_diffusion.apps.choice import Choice, choose
+from adaptive_diffusion.apps.inputs import PolicyName
+from adaptive_diffusion.policies import ErrorControlled, Planned
 
 DEFAULTS = Defaults(
     seed=7,
     steps=50,
     guidance=3.0,
     size=None,
-    policy=lambda tolerance: make_policy(PolicyName.ERROR_CONTROLLED, tolerance),
+    choose=lambda tolerance, nfe: choose(tolerance=tolerance, nfe=nfe),
 )
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -76,7 +77,7 @@ def test_lines_are_read_as_they_were_written(tmp_path, given_lines, plain):
         assert job.steps == entry.get("steps", 50)
         assert job.guidance == entry.get("guidance", 3.0)
         assert job.size == entry.get("size")
-        assert job.policy == ErrorControlled(entry.get("tolerance", 0.02))
+        assert job.choice == Choice(ErrorControlled(entry.get("tolerance", 0.02)))
 
 
 @settings(in_one_folder, max_examples=200)
@@ -123,6 +124,9 @@ def test_whatever_a_line_holds_it_is_read_or_refused_by_its_number(tmp_path, lin
         ('{"guidance": 1' + 400 * "0" + "}", "guidance is too large"),
         ('{"guidance": NaN}', "guidance must be a finite number"),
         ('{"tolerance": -0.1}', "tolerance must be a finite number from 0"),
+        ('{"nfe": 1}', "nfe must be a whole number from 2"),
+        ('{"nfe": 7.5}', "nfe must be a whole number from 2"),
+        ('{"nfe": 7, "tolerance": 0.1}', "give --nfe alone or with --profile, not with"),
         ('{"width": 512}', "give width and height, or neither"),
         ('{"width": 512, "height": 0}', "height must be a whole number from 1"),
         ('{"id": [1]}', "id must be a text or a whole number"),
@@ -169,9 +173,14 @@ def test_a_control_picture_that_can_not_be_read(tmp_path):
         read(tmp_path, b'{"control_image": "nowhere.png"}')
 
 
+def test_a_line_may_have_its_own_number_of_calls(tmp_path):
+    [line] = read(tmp_path, '{"nfe": 7}')
+    assert line.job.choice == Choice(Planned(7))
+
+
 def test_a_tolerance_for_a_policy_that_has_none(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"tolerance": 0.1}')
-    defaults = Defaults(0, 50, None, None, lambda own: make_policy(PolicyName.NONE, own))
+    defaults = replace(DEFAULTS, choose=lambda own, _: choose(PolicyName.NONE, tolerance=own))
     with pytest.raises(ValueError, match="line 1: --tolerance does not go with --policy none"):
         read_lines(file, defaults)

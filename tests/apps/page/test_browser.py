@@ -84,6 +84,13 @@ def test_enter_generates_both_and_says_how_close_they_are(page: Any) -> None:
     assert page.locator("#generate-difference img").count() == 1
 
 
+def test_an_exact_number_of_calls(page: Any) -> None:
+    page.locator("#nfe input").fill("9")
+    prompt(page, "generate").press("Enter")
+    page.wait_for_function(DONE.format("generate"))
+    assert "9 of 50 denoiser calls" in page.inner_text("#generate-fast-status")
+
+
 def test_escape_cancels(page: Any) -> None:
     page.locator("#steps input[type=number]").fill("150")
     prompt(page, "generate").press("Enter")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from running_server import Served, serving, tiny_model
 
+from adaptive_diffusion import Profile, calibrate
 from adaptive_diffusion.apps.server.models import Model
 
 
@@ -21,6 +22,14 @@ def serve() -> Iterator[Callable[..., Served]]:
             return stack.enter_context(serving(*(models or (tiny_model(),)), **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def measured() -> Profile:
+    """What is measured of the tiny Stable Diffusion, with the calls that the tests make."""
+    pipe = tiny_model().pipe
+    call = {"num_inference_steps": 10, "guidance_scale": 5.0, "height": 32, "width": 32}
+    return calibrate(pipe, ["a", "b", "c", "d"], budget_nfe=6, **call)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,15 @@ import openai
 import uvicorn
 from tiny_pipelines import TINY_PIPELINES
 
+from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
+from adaptive_diffusion.policies import ErrorControlled
 
 TOLERANCE = 3.0  # at which a tiny model's few steps have something to skip
+LOOSE = Choice(ErrorControlled(TOLERANCE))
+FULL = Choice(ErrorControlled(0))
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,17 @@ class Served:
         return openai.OpenAI(base_url=f"{self.url}/v1", **defaults | options)
 
 
-def tiny_model(kind: str = "sd15") -> Model:
+def tiny_model(kind: str = "sd15", choice: Choice | None = None) -> Model:
     pipe = TINY_PIPELINES[kind].make()
     pipe.set_progress_bar_config(disable=True)
-    return Model(kind, pipe, guidance=5.0 if kind == "sd15" else None)
+    guidance = 5.0 if kind == "sd15" else None
+    return Model(kind, pipe, guidance, choice or LOOSE)
 
 
 @contextmanager
 def serving(*models: Model, limits: Limits | None = None, **options: Any) -> Iterator[Served]:
     """Runs a server for the length of the block."""
-    app = create_app(models, limits, tolerance=TOLERANCE, **options)
+    app = create_app(models, limits, **options)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -17,10 +17,11 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from running_server import TOLERANCE, Served, tiny_model
+from running_server import FULL, LOOSE, TOLERANCE, Served, tiny_model
 from tiny_pipelines import ALL_PIPELINES, TINY_PIPELINES
 
-from adaptive_diffusion import load_miniature
+from adaptive_diffusion import Profile, load_miniature
+from adaptive_diffusion.apps.choice import Choice, choose
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model, Picture
 
@@ -34,6 +35,12 @@ def picture_in(entry: Any) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(entry.b64_json)))
 
 
+def written(image: Image.Image) -> dict[str, str]:
+    """What a PNG says of how it was made."""
+    entries: dict[str, str] = json.loads(image.text["adaptive_diffusion"])  # type: ignore[attr-defined]
+    return entries
+
+
 def generate(client: openai.OpenAI, prompt: str = "a red apple", **more: Any) -> Any:
     extensions = {"steps": STEPS, "seed": 7} | more.pop("extensions", {})
     return client.images.generate(
@@ -41,11 +48,11 @@ def generate(client: openai.OpenAI, prompt: str = "a red apple", **more: Any) ->
     )
 
 
-def alone(served: Served, seed: int = 7, **changes: Any) -> np.ndarray:
+def alone(served: Served, seed: int = 7, choice: Choice = LOOSE, **changes: Any) -> np.ndarray:
     wanted: dict[str, Any] = {
         "prompt": "a red apple",
         "steps": STEPS,
-        "tolerance": TOLERANCE,
+        "choice": choice,
         "size": (32, 32),
     }
     return np.asarray(served.model.draw(Picture(seed=seed, **wanted | changes)).image).astype(int)
@@ -116,9 +123,37 @@ def test_a_seed_is_chosen_and_told_where_none_is_given(served: Served) -> None:
 def test_tolerance_and_quality(served: Served, asked: dict[str, Any], tolerance: float) -> None:
     entry = generate(served.client(), **asked).data[0]
     assert entry.tolerance == tolerance
-    assert_same(picture_in(entry), alone(served, tolerance=tolerance))
+    assert_same(picture_in(entry), alone(served, choice=choose(tolerance=tolerance)))
     if tolerance == 0:
         assert entry.nfe == STEPS
+
+
+@pytest.mark.parametrize("nfe", [2, 5, STEPS])
+def test_an_exact_number_of_calls(served: Served, nfe: int) -> None:
+    answer = generate(served.client(), n=2, extensions={"nfe": nfe})
+    for entry, seed in zip(answer.data, (7, 8), strict=True):
+        assert (entry.nfe, entry.steps, entry.tolerance) == (nfe, STEPS, None)
+        assert entry.policy == f"Planned(nfe={nfe}, not measured)"
+        image = picture_in(entry)
+        assert written(image)["policy"] == entry.policy
+        assert "profile" not in written(image)
+        assert_same(image, alone(served, seed, choose(nfe=nfe)))
+
+
+def test_a_models_profile_makes_its_plans(serve: Serve, measured: Profile) -> None:
+    choice = choose(profile=measured)
+    served = serve(tiny_model(choice=choice))
+    for asked, nfe in (({}, measured.nfe), ({"nfe": 4}, 4)):
+        [entry] = generate(served.client(), extensions=asked).data
+        assert (entry.nfe, entry.policy) == (nfe, f"Planned(nfe={nfe}, measured)")
+        assert written(picture_in(entry))["profile"] == choice.source["profile"]
+        assert entry.notes == []
+    [entry] = generate(served.client(), extensions={"tolerance": TOLERANCE}).data
+    assert entry.tolerance == TOLERANCE
+    assert "profile" not in written(picture_in(entry))
+    [entry] = generate(served.client(), extensions={"steps": 40, "nfe": 8}).data
+    assert entry.nfe == 8
+    assert entry.notes == ["the call has 40 steps, and the profile was calibrated with 10"]
 
 
 def test_guidance_is_the_pipelines(served: Served) -> None:
@@ -129,11 +164,13 @@ def test_guidance_is_the_pipelines(served: Served) -> None:
 def test_a_picture_keeps_what_made_it(served: Served) -> None:
     streamed = list(generate(served.client(), stream=True, extensions={"guidance": 2.5}))[-1]
     for entry in (generate(served.client(), extensions={"guidance": 2.5}).data[0], streamed):
-        texts = picture_in(entry).text  # type: ignore[attr-defined]
-        own = json.loads(texts["adaptive_diffusion"])
+        picture = picture_in(entry)
+        own = written(picture)
         assert (own["prompt"], own["seed"], own["model"]) == ("a red apple", "7", "sd15")
         assert own["mask"].count("1") == entry.nfe
-        assert f"Steps: {STEPS}, Sampler: DDIM, CFG scale: 2.5, Seed: 7" in texts["parameters"]
+        assert (
+            f"Steps: {STEPS}, Sampler: DDIM, CFG scale: 2.5, Seed: 7" in picture.text["parameters"]
+        )
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
@@ -188,10 +225,10 @@ def test_previews_of_edits_are_streamed(served: Served) -> None:
     assert kinds == [*["progress", "partial_image"] * 3, "progress", "completed"]
 
 
-@pytest.mark.parametrize("tolerance", [0.0, TOLERANCE])
-def test_a_picture_with_previews_is_the_same_to_the_bit(served: Served, tolerance: float) -> None:
+@pytest.mark.parametrize("choice", [FULL, LOOSE], ids=["full", "accelerated"])
+def test_a_picture_with_previews_is_the_same_to_the_bit(served: Served, choice: Choice) -> None:
     seen: list[Image.Image] = []
-    plain = Picture("a red apple", 7, STEPS, tolerance, size=(32, 32))
+    plain = Picture("a red apple", 7, STEPS, choice, size=(32, 32))
     drawn = served.model.draw(replace(plain, previews=3), on_preview=seen.append)
     assert drawn.image == served.model.draw(plain, on_preview=seen.append).image
     assert len(seen) == 3  # none for the picture that asked for none
@@ -258,7 +295,7 @@ def test_an_edit_must_have_a_step_to_make(served: Served) -> None:
 def test_a_part_is_painted_anew_where_no_inpainting_pipeline_runs(serve: Serve) -> None:
     """`emoji` has 8 latent channels, which diffusers' inpainting pipelines don't take."""
     served = serve(Model("emoji", load_miniature("emoji"), guidance=3.0))
-    picture = served.model.draw(Picture("a red apple", 0, 20, 0.0)).image
+    picture = served.model.draw(Picture("a red apple", 0, 20, FULL)).image
     mask = Image.new("RGBA", picture.size, (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 16, 32))
     files = []
@@ -405,6 +442,11 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"extensions": {"steps": 151}}, "steps", "at most 150"),
     ({"extensions": {"tolerance": -1}}, "tolerance", "greater than"),
     ({"extensions": {"tolerance": 1, "quality": "fast"}}, "tolerance", "not both"),
+    ({"extensions": {"nfe": 1}}, "nfe", "greater than or equal to 2"),
+    ({"extensions": {"nfe": 4.5}}, "nfe", "integer"),
+    ({"extensions": {"nfe": STEPS + 1}}, "nfe", f"at most {STEPS}"),
+    ({"extensions": {"nfe": 4, "tolerance": 1}}, "nfe", "give nfe or tolerance, not both"),
+    ({"extensions": {"nfe": 4, "quality": "fast"}}, "nfe", "give nfe or quality, not both"),
     ({"extensions": {"tolerence": 1}}, "tolerence", "not permitted"),
     ({"extensions": {"seed": -1}}, "seed", "greater than"),
     ({"extensions": {"quality": "ultra"}}, "quality", "'faithful'"),

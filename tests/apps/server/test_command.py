@@ -110,6 +110,13 @@ def test_the_key_can_come_from_the_environment(start: Start) -> None:
         (("--model", "emoji", "--model", "emoji"), "given twice"),
         (("--tolerance", "-1"), "tolerance"),
         (("--quality", "best"), "no quality 'best'"),
+        (("--nfe", "1"), "nfe must be a whole number of at least 2"),
+        (("--nfe", "9", "--quality", "fast"), "give --nfe alone or with --profile"),
+        (("--target-psnr", "40"), "--target-psnr needs a --profile"),
+        (("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
+        (("--profile", "emoji=nowhere.json"), "profile nowhere.json can't be read"),
+        (("--profile", "a", "--profile", "emoji=b"), "--profile is given twice for emoji"),
+        (("--model", "emoji", "--model", "digits", "--profile", "a"), "say of which model"),
         (("--concurrency", "0"), "--concurrency"),
     ],
 )

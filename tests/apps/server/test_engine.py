@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running_server import TOLERANCE, tiny_model
+from running_server import FULL, LOOSE, tiny_model
 
 from adaptive_diffusion.apps.server.engine import Engine, Job
 from adaptive_diffusion.apps.server.errors import (
@@ -48,12 +48,12 @@ def engine(model: Model) -> Iterator[Make]:
 
 
 def picture(seed: int = 0, steps: int = 8, **changes: Any) -> Picture:
-    settings: dict[str, Any] = {"prompt": "a cat", "tolerance": TOLERANCE, "size": (16, 16)}
+    settings: dict[str, Any] = {"prompt": "a cat", "choice": LOOSE, "size": (16, 16)}
     return Picture(seed=seed, steps=steps, **settings | changes)
 
 
 def long_picture(seed: int = 0) -> Picture:
-    return picture(seed, steps=900, tolerance=0.0)
+    return picture(seed, steps=900, choice=FULL)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

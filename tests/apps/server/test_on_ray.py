@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adaptive_diffusion.apps.choice import choose
+from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.apps.server.command import load_models
 from adaptive_diffusion.apps.server.models import Picture
 from adaptive_diffusion.miniatures import miniatures
@@ -103,9 +105,9 @@ def test_every_request_gets_the_picture_that_it_would_get_alone(service):
     assert len(service.replicas) == 2
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(service.ask, range(16)))
-    [model] = load_models(["digits"], None, "cpu", "float32")
+    [model] = load_models(["digits"], LoadOptions(device="cpu", dtype="float32"), {})
     for seed, answer in enumerate(answers):
-        alone = np.asarray(model.draw(Picture("", seed, STEPS, 0.02)).image).astype(int)
+        alone = np.asarray(model.draw(Picture("", seed, STEPS, choose())).image).astype(int)
         assert abs(pixels(answer) - alone).max() <= 1  # float rounding
 
 

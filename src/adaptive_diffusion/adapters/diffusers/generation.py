@@ -282,6 +282,7 @@ class Generation:
     def _begin_trajectory(self, loop: Loop, solver: SchedulerStep) -> Trajectory:
         schedule = noise_schedule(solver.scheduler)
         schedule = schedule.tail(position_of(solver.timestep, solver.scheduler))
+        schedule = schedule.head(self._steps_announced(solver.scheduler, len(schedule)))
         self._note(self._check_loop(len(schedule)))
         modules = {id(m): m for call in loop.calls_asked for m in modules_of(call.module)}
         loop.attributes = Attributes([self._pipeline, *modules.values()])
@@ -289,6 +290,16 @@ class Generation:
         trajectory = Trajectory(self._policy, schedule, loop.layout.samples, self._make_stream)
         trajectory.open()
         return trajectory
+
+    def _steps_announced(self, scheduler: Any, left: int) -> int:
+        """How many steps the pipeline says that its loop has: some leave out the last ones.
+
+        Where a scheduler needs two calls for a step, some say how many steps were asked for.
+        """
+        announced = getattr(self._pipeline, "num_timesteps", None)
+        if getattr(scheduler, "order", 1) != 1 or not isinstance(announced, int) or announced < 1:
+            return left
+        return announced
 
     def _layout(self, loop: Loop, sample: Tensor) -> Layout:
         calls = loop.calls_asked
@@ -311,6 +322,8 @@ class Generation:
             return
         self._longest_loop = max(self._longest_loop, len(loop.trajectory.mask[0]))
         self._mask = _side_by_side(self._mask, loop.trajectory.mask)
+        for remark in loop.trajectory.remarks:
+            self._note(remark)
         if loop.trajectory.repeats is not None:
             self._repeats.append(loop.trajectory.repeats)
         if loop.trajectory.repeats is False:

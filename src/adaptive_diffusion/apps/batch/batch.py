@@ -15,7 +15,6 @@ from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
 from adaptive_diffusion.apps.batch.progress import BatchProgress
 from adaptive_diffusion.apps.batch.prompts_file import Line
-from adaptive_diffusion.profile import Profile
 
 __all__ = ["Engine", "Summary", "run_batch"]
 
@@ -78,7 +77,6 @@ def run_batch(
     engine: Engine,
     *,
     batch_size: int,
-    profile: Profile | None,
     console: Console,
 ) -> Summary:
     """Makes what is not there yet.
@@ -99,7 +97,7 @@ def run_batch(
             steps = sum(job.steps for job in missing)
             try:
                 with BatchProgress(console, len(missing), steps) as progress:
-                    for outcome in engine(Maker(model, outputs, profile), calls):
+                    for outcome in engine(Maker(model, outputs), calls):
                         summary.outcomes.append(outcome)
                         progress.advance(outcome)
             except KeyboardInterrupt:

@@ -4,7 +4,7 @@ The key is a hash of what decides a picture:
 
 - the model, by the content of its files or its commit on the hub; its scheduler and number type;
 - the prompts, seed, steps, guidance, size, frames, the control image by its content, and the policy
-  with its settings;
+  with its settings and what was measured for its plans;
 - the versions of this package, which decides what is skipped, and of diffusers, whose pipelines and
   schedulers do the rest.
 
@@ -17,14 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.apps.batch.model import Model, digest
+from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.environment import versions
 from adaptive_diffusion.apps.sampling import Settings
-from adaptive_diffusion.policies import Policy
 
 __all__ = ["Job", "calls_of", "key_of"]
 
@@ -37,7 +37,7 @@ class Job:
     """One picture, as it was asked for; None leaves a choice to the model or its pipeline.
 
     Attributes:
-        policy: None for the full run.
+        choice: what decides which denoiser calls are skipped.
         control_image: file of the picture that a ControlNet goes by.
         size: width and height in pixels.
     """
@@ -45,7 +45,7 @@ class Job:
     prompt: str | None
     seed: int
     steps: int
-    policy: Policy | None
+    choice: Choice
     negative_prompt: str | None = None
     guidance: float | None = None
     size: tuple[int, int] | None = None
@@ -59,10 +59,6 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """Everything about it, as JSON takes it."""
-        policy = None
-        if self.policy is not None:
-            settings = asdict(self.policy)  # type: ignore[call-overload]
-            policy = {"name": type(self.policy).__name__, **settings}
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -72,7 +68,7 @@ class Job:
             "size": self.size,
             "frames": self.frames,
             "control_image": self.control_image,
-            "policy": policy,
+            "policy": self.choice.describe(),
         }
 
 
@@ -100,7 +96,7 @@ def calls_of(jobs: Mapping[str, Job], size: int, made: Collection[str]) -> list[
     alike: dict[Any, list[str]] = {}
     for key, job in jobs.items():
         has = (job.negative_prompt is None, job.control_image is None)
-        alike.setdefault((job.settings, job.policy, has), []).append(key)
+        alike.setdefault((job.settings, job.choice, has), []).append(key)
     calls = [
         {key: jobs[key] for key in keys[start : start + size] if key not in made}
         for keys in alike.values()

@@ -13,6 +13,7 @@ import numpy as np
 from adaptive_diffusion.apps.batch.jobs import Job
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
+from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.inputs import open_picture
 from adaptive_diffusion.apps.media import Medium
@@ -20,7 +21,7 @@ from adaptive_diffusion.apps.provenance import how_made, mask_text
 from adaptive_diffusion.apps.record import to_json
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.miniatures import ARGUMENTS
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.policies import Policy
 
 __all__ = ["Maker", "Outcome"]
 
@@ -50,13 +51,12 @@ class Maker:
     Args:
         model: makes the pictures.
         outputs: where they go.
-        profile: that the tolerance is from, if it is; what does not fit it is noted.
     """
 
-    def __init__(self, model: Model, outputs: Outputs, profile: Profile | None = None) -> None:
+    def __init__(self, model: Model, outputs: Outputs) -> None:
         self._model = model
         self.outputs = outputs
-        self._profile = profile
+        self._policies: dict[Choice, Policy | None] = {}
 
     def make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
         """Makes the pictures of jobs with equal settings, but those that are there, in one call.
@@ -80,6 +80,12 @@ class Maker:
     def _pipe(self) -> Any:
         return self._model.load()
 
+    def _policy(self, choice: Choice) -> Policy | None:
+        """The same for all calls, so that plans are made once."""
+        if choice not in self._policies:
+            self._policies[choice] = choice.policy_for(self._pipe)
+        return self._policies[choice]
+
     def _make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
         pipe = self._pipe
         try:
@@ -99,7 +105,7 @@ class Maker:
         settings = replace(jobs[0].settings, arguments=ARGUMENTS.get(self._model.name, {}))
         sampler = Sampler(pipe, settings)
         samples = [_sample(sampler, job) for job in jobs]
-        batch = sampler.run(samples, jobs[0].policy)
+        batch = sampler.run(samples, self._policy(jobs[0].choice))
         assert batch.made is not None
         return [
             _Made(sample, medium, mask, batch.seconds / len(jobs), batch.notes, sampler)
@@ -110,7 +116,9 @@ class Maker:
         if not np.isfinite(made.medium.frames).all():
             return self.fail(key, job, "the model gave values that are no numbers (NaN)")
         source = {"model": self._model.name, **self._model.options.describe()}
-        entries = how_made(made.sample, made.medium, made.mask, job.policy, made.sampler, source)
+        source |= job.choice.source
+        policy = self._policy(job.choice)
+        entries = how_made(made.sample, made.medium, made.mask, policy, made.sampler, source)
         details = {
             "nfe": sum(made.mask),
             "mask": mask_text(made.mask),
@@ -120,7 +128,7 @@ class Maker:
         }
         content, suffix = made.medium.encode(entries), made.medium.suffix
         self.outputs.add(key, self._record(key, job, details), content, suffix)
-        misfits = self._profile.differences(self._pipe, job.steps) if self._profile else []
+        misfits = job.choice.misfits(self._pipe, job.steps)
         return Outcome(key, job.steps, tuple(made.mask), notes=(*misfits, *made.notes))
 
     def _record(self, key: str, job: Job, details: Mapping[str, Any]) -> str:

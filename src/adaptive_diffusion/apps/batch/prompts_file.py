@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.apps.batch.jobs import Job
+from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.inputs import open_picture
-from adaptive_diffusion.policies import Policy
 
 __all__ = ["Defaults", "Line", "read_lines"]
 
 _MAX_SEED = 2**63 - 1  # what torch.Generator takes
 _ALL_KEYS = (
     *("prompt", "negative_prompt", "seed", "steps", "guidance", "width", "height"),
-    *("tolerance", "control_image", "id"),
+    *("tolerance", "nfe", "control_image", "id"),
 )
 
 
@@ -27,14 +27,14 @@ class Defaults:
     """What lines that don't say otherwise get.
 
     Attributes:
-        policy: makes the policy with a line's own tolerance, or without one (None).
+        choose: what is skipped, by a line's own tolerance and number of calls, each or None.
     """
 
     seed: int
     steps: int
     guidance: float | None
     size: tuple[int, int] | None
-    policy: Callable[[float | None], Policy | None]
+    choose: Callable[[float | None, int | None], Choice]
     frames: int | None = None
     negative_prompt: str | None = None
     control_image: str | None = None
@@ -102,6 +102,7 @@ def _line(number: int, given: dict[str, Any], defaults: Defaults) -> Line:
     if not isinstance(name, str | int | None) or isinstance(name, bool):
         raise ValueError(f"id must be a text or a whole number, not {name!r}")
     guidance = _number(given, "guidance")
+    nfe = _whole(given, "nfe", range(2, _MAX_SEED), 0) if "nfe" in given else None
     not_to_draw = _text(given, "negative_prompt")
     job = Job(
         prompt=_text(given, "prompt"),
@@ -112,7 +113,7 @@ def _line(number: int, given: dict[str, Any], defaults: Defaults) -> Line:
         size=_size(given, defaults.size),
         frames=defaults.frames,
         control_image=_picture(given) or defaults.control_image,
-        policy=defaults.policy(_number(given, "tolerance")),
+        choice=defaults.choose(_number(given, "tolerance"), nfe),
     )
     return Line(number, _text(given, "id") if isinstance(name, str) else name, job)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +25,8 @@ def batch(
         typer.Argument(
             metavar="PROMPTS.jsonl",
             help='A line per picture: {"prompt": "a red apple"}, and negative_prompt, seed, steps, '
-            "guidance, width and height, tolerance, control_image, id where they differ from the "
-            "options.",
+            "guidance, width and height, tolerance, nfe, control_image, id where they differ from "
+            "the options.",
         ),
     ],
     out: Out,
@@ -57,7 +57,7 @@ def batch(
     from adaptive_diffusion.apps.batch.outputs import Outputs
     from adaptive_diffusion.apps.batch.prompts_file import Defaults, read_lines
 
-    policy.make()
+    policy.choose()
     common = call.settings(model.model)
     defaults = Defaults(
         seed=seed,
@@ -67,7 +67,7 @@ def batch(
         frames=common.frames,
         negative_prompt=common.negative_prompt,
         control_image=None if call.control_image is None else str(call.control_image),
-        policy=policy.make,
+        choose=cache(policy.choose),
     )
     lines = read_lines(prompts_file, defaults)
     if engine is EngineName.RAY:
@@ -86,7 +86,6 @@ def batch(
         Outputs(writable_folder(out)),
         make,
         batch_size=batch_size,
-        profile=policy.profile,
         console=Console(stderr=True),
     )
     typer.echo(f"{summary}\n{out}")

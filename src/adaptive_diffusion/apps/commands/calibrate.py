@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from adaptive_diffusion.apps.commands.options import CallOptions, ModelOptions, 
 from adaptive_diffusion.apps.inputs import writable_file
 
 __all__ = ["calibrate"]
+
+_DISTURBED = 2  # samples, as `measure` has it
 
 
 def calibrate(
@@ -27,29 +30,40 @@ def calibrate(
         float | None, typer.Option(help="PSNR that no picture is to fall below, in dB, such as 30.")
     ] = None,
     budget_nfe: Annotated[
-        float | None, typer.Option(help="Mean number of denoiser evaluations to be kept.")
+        float | None, typer.Option(help="Number of denoiser evaluations to be kept.")
     ] = None,
     out: Annotated[Path, typer.Option(help="File for the profile.", metavar="FILE")] = Path(
         "profile.json"
     ),
 ) -> None:
-    """Finds the tolerance that a fidelity or a budget allows, and writes it to a file."""
+    """Measures a model and finds the plan for a goal: --profile and --nfe then use the file."""
     from rich.console import Console
 
     prompts = wanted.read()
     file = writable_file(out)
-    with Console(stderr=True).status(f"loading {model.model}") as status:
+    console = Console(stderr=True)
+    with console.status(f"loading {model.model}") as status:
+        from adaptive_diffusion.apps.display import plan_table
         from adaptive_diffusion.apps.sampling import Sampler
         from adaptive_diffusion.calibration import calibrate as run_calibration
         from adaptive_diffusion.calibration import choose_goal
+        from adaptive_diffusion.measurement import calls_needed
+        from adaptive_diffusion.trials import choose_samples
 
         choose_goal(target_psnr, target_ssim, worst_psnr, budget_nfe)
         settings = call.settings(model.model)
         sampler = Sampler(model.load(), settings)
-        samples = sampler.plan(prompts, wanted.count, wanted.seed)
+        planned = sampler.plan(prompts, wanted.count, wanted.seed)
+        asked = (
+            [sample.prompt or "" for sample in planned] if sampler.is_conditional else len(planned)
+        )
+        count = len(choose_samples(asked, wanted.seed))  # raises on too few
+        measuring = calls_needed(settings.steps, math.ceil(count / 2), _DISTURBED)
+        calls = count * settings.steps + measuring
+        console.print(f"about {calls} denoiser calls to measure the model; then plans are tried")
         profile = run_calibration(
             sampler.pipe,
-            [sample.prompt or "" for sample in samples] if sampler.is_conditional else len(samples),
+            asked,
             target_psnr=target_psnr,
             target_ssim=target_ssim,
             worst_psnr=worst_psnr,
@@ -59,4 +73,7 @@ def calibrate(
             **sampler.call_arguments,
         )
         profile.save(file)
-    typer.echo(f"{profile}\n{file}")
+    typer.echo(profile)
+    if profile.measured is not None:
+        Console().print(plan_table(profile.measured))
+    typer.echo(file)

@@ -30,7 +30,7 @@ def generate(
     """Makes pictures (PNG), clips (GIF) or sounds (WAV) that say how they were made."""
     from rich.console import Console
 
-    chosen = policy.make()
+    choice = policy.choose()
     prompts = wanted.read()
     folder = writable_folder(out)
     console = Console(stderr=True)
@@ -44,8 +44,10 @@ def generate(
     samples = sampler.plan(prompts, wanted.count, wanted.seed)
 
     made: list[str] = []
+    chosen = choice.policy_for(sampler.pipe)
     source = {"model": model.model, **model.options().describe(), **call.describe()}
-    notes = policy.misfits(sampler.pipe, call.steps)
+    source |= choice.source
+    notes = choice.misfits(sampler.pipe, call.steps)
     with StepProgress(console) as progress:
         for start in range(0, len(samples), batch_size):
             batch = samples[start : start + batch_size]

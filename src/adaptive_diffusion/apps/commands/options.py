@@ -15,8 +15,6 @@ import typer
 
 from adaptive_diffusion.apps.inputs import (
     PolicyName,
-    choose_tolerance,
-    make_policy,
     open_picture,
     parse_size,
     read_prompts,
@@ -24,9 +22,9 @@ from adaptive_diffusion.apps.inputs import (
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 
 if TYPE_CHECKING:
+    from adaptive_diffusion.apps.choice import Choice
     from adaptive_diffusion.apps.loading import LoadOptions
     from adaptive_diffusion.apps.sampling import Settings
-    from adaptive_diffusion.policies import Policy
     from adaptive_diffusion.profile import Profile
 
 __all__ = [
@@ -34,10 +32,12 @@ __all__ = [
     "Device",
     "LoadingOptions",
     "ModelOptions",
+    "Nfe",
     "Out",
     "PolicyOptions",
     "PromptOptions",
     "Quality",
+    "TargetPsnr",
     "Tolerance",
 ]
 
@@ -50,6 +50,18 @@ Tolerance = Annotated[
 Quality = Annotated[
     str | None,
     typer.Option(help="A tolerance by name: faithful, balanced or fast.", metavar="NAME"),
+]
+Nfe = Annotated[
+    int | None,
+    typer.Option(
+        help="Exactly so many denoiser calls for every sample; with --profile by a plan for this "
+        "model.",
+        show_default=False,
+    ),
+]
+TargetPsnr = Annotated[
+    float | None,
+    typer.Option(help="With --profile: the fewest calls that reach this mean PSNR, in dB."),
 ]
 Device = Annotated[
     str | None,
@@ -231,8 +243,12 @@ class PolicyOptions:
     quality: Quality = None
     profile_file: Annotated[
         Path | None,
-        typer.Option("--profile", help="A tolerance that `calibrate` found.", metavar="FILE"),
+        typer.Option(
+            "--profile", help="What `calibrate` found: a plan, or a tolerance.", metavar="FILE"
+        ),
     ] = None
+    nfe: Nfe = None
+    target_psnr: TargetPsnr = None
     threshold: Annotated[
         float | None,
         typer.Option(help="The paper's threshold (third-order); 0.01 by default."),
@@ -249,15 +265,24 @@ class PolicyOptions:
 
         return None if self.profile_file is None else Profile.load(self.profile_file)
 
-    def make(self, own_tolerance: float | None = None) -> Policy | None:
-        """The policy, with another tolerance if one is given; None is the full run.
+    def choose(self, tolerance: float | None = None, nfe: int | None = None) -> Choice:
+        """What the options ask for.
+
+        A tolerance or a number of calls given here counts in place of theirs; the profile stays
+        what plans are made with.
 
         Raises `ValueError` on options that contradict each other.
         """
-        common = choose_tolerance(self.tolerance, self.quality, self.profile)
-        tolerance = common if own_tolerance is None else own_tolerance
-        return make_policy(self.policy, tolerance, self.threshold, self.max_skip)
+        from adaptive_diffusion.apps.choice import choose
 
-    def misfits(self, pipe: Any, steps: int) -> list[str]:
-        """In what pipeline and steps differ from those that the profile was made with."""
-        return [] if self.profile is None else self.profile.differences(pipe, steps)
+        how: dict[str, Any] = {
+            "tolerance": self.tolerance,
+            "quality": self.quality,
+            "profile": self.profile,
+            "nfe": self.nfe,
+            "target_psnr": self.target_psnr,
+        }
+        if tolerance is not None or nfe is not None:
+            profile = self.profile if tolerance is None else None
+            how = {"tolerance": tolerance, "nfe": nfe, "profile": profile}
+        return choose(self.policy, **how, threshold=self.threshold, max_skip=self.max_skip)

@@ -7,8 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptive_diffusion.apps.commands.options import LoadingOptions, Quality, Tolerance
-from adaptive_diffusion.apps.inputs import EngineName, choose_tolerance
+from adaptive_diffusion.apps.commands.options import (
+    LoadingOptions,
+    Nfe,
+    Quality,
+    TargetPsnr,
+    Tolerance,
+)
+from adaptive_diffusion.apps.inputs import EngineName
 
 __all__ = ["serve"]
 
@@ -31,6 +37,17 @@ def serve(
     ] = None,
     tolerance: Tolerance = None,
     quality: Quality = None,
+    profiles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            help="What `calibrate` found for the model, or for one of several. Repeatable.",
+            metavar="[MODEL=]FILE",
+            show_default=False,
+        ),
+    ] = None,
+    nfe: Nfe = None,
+    target_psnr: TargetPsnr = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 8,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait.")] = 64,
     rows: Annotated[int, typer.Option(min=1, help="Most rows of a joint denoiser call.")] = 32,
@@ -66,20 +83,16 @@ def serve(
     """Serves pictures over HTTP, as OpenAI's images interface does, batched across requests."""
     from rich.console import Console
 
+    from adaptive_diffusion.apps.choice import choose
     from adaptive_diffusion.apps.server.command import (
         check_address,
         check_models,
+        find_profiles,
         load_models,
         run,
     )
     from adaptive_diffusion.apps.server.limits import Limits
-    from adaptive_diffusion.policies import ErrorControlled
 
-    if tolerance is None and quality is None:
-        quality = "balanced"
-    chosen = choose_tolerance(tolerance, quality, None)
-    assert chosen is not None
-    ErrorControlled(tolerance=chosen)  # raises on one that can't be
     check_address(host, api_key)
     limits = Limits(
         concurrency=concurrency,
@@ -93,7 +106,18 @@ def serve(
     )
     names = models or ["emoji"]
     check_models(names)
-    load = partial(load_models, names, loading.options())
+    found = find_profiles(names, profiles or [])
+    choices = {
+        name: choose(
+            tolerance=tolerance,
+            quality=quality,
+            profile=found.get(name),
+            nfe=nfe,
+            target_psnr=target_psnr,
+        )
+        for name in names
+    }
+    load = partial(load_models, names, loading.options(), choices)
     how: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -107,10 +131,10 @@ def serve(
         least = replicas or 1
         most = max_replicas or least
         team = Replicas(least, most, cpus_per_replica or 1, gpus_per_replica)
-        run_on_ray(load, limits, chosen, team, **how)
+        run_on_ray(load, limits, team, **how)
     elif (replicas, max_replicas, cpus_per_replica, gpus_per_replica) == (None,) * 4:
         with Console(stderr=True).status("loading"):
             loaded = load()
-        run(loaded, limits, chosen, **how)
+        run(loaded, limits, **how)
     else:
         raise ValueError("--replicas and what each gets go with --engine ray")

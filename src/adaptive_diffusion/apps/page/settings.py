@@ -11,7 +11,7 @@ from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.apps.schedulers import SCHEDULERS, takes
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
-from adaptive_diffusion.policies import ErrorControlled
+from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
 __all__ = ["Asked", "Controls", "guidance_of"]
@@ -33,14 +33,15 @@ class Asked:
     model: str
     steps: int
     tolerance: float
+    nfe: int | None
     scheduler: str | None
     guidance: float
     seed: int
 
     @property
-    def policy(self) -> ErrorControlled:
+    def policy(self) -> Policy:
         """How the accelerated run is to skip."""
-        return ErrorControlled(tolerance=self.tolerance)
+        return ErrorControlled(self.tolerance) if self.nfe is None else Planned(self.nfe)
 
     def pipeline(self, models: Models) -> Any:
         """The model, for one run."""
@@ -75,6 +76,14 @@ class Controls:
             step=0.005,
             elem_id="tolerance",
         )
+        self.nfe = gr.Number(
+            0,
+            label="Exactly this many calls",
+            info="in place of a tolerance; 0 leaves it to the tolerance",
+            precision=0,
+            minimum=0,
+            elem_id="nfe",
+        )
         self.steps = gr.Slider(1, 150, 50, step=1, label="Steps of the full run", elem_id="steps")
         self.scheduler = gr.Dropdown(
             [_OWN_SCHEDULER, *SCHEDULERS], value=_OWN_SCHEDULER, label="Scheduler"
@@ -94,6 +103,7 @@ class Controls:
             self.model,
             self.steps,
             self.tolerance,
+            self.nfe,
             self.scheduler,
             self.guidance,
             self.seed,
@@ -104,6 +114,7 @@ class Controls:
         model: str,
         steps: float,
         tolerance: float | None,
+        nfe: float | None,
         scheduler: str,
         guidance: float | None,
         seed: float | None,
@@ -116,4 +127,12 @@ class Controls:
         if tolerance is None or guidance is None or seed is None:
             raise ValueError("tolerance, guidance and seed must be numbers: one of them is empty")
         chosen = None if scheduler == _OWN_SCHEDULER else scheduler
-        return Asked(model, int(steps), float(tolerance), chosen, float(guidance), int(seed))
+        return Asked(
+            model,
+            int(steps),
+            float(tolerance),
+            int(nfe) if nfe else None,
+            chosen,
+            float(guidance),
+            int(seed),
+        )

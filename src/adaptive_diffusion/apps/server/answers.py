@@ -27,7 +27,8 @@ class MadePicture(BaseModel):
     seed: int
     steps: int = Field(description="Steps of the loop.")
     nfe: int = Field(description="Denoiser evaluations: steps that were computed.")
-    tolerance: float
+    tolerance: float | None = Field(description="Null where a plan says what is computed.")
+    policy: str = Field(description="What decided which steps are computed.")
     notes: list[str] = Field(description="What the user should know.")
 
 

@@ -49,7 +49,6 @@ from adaptive_diffusion.apps.server.models import Drawn, Model, Picture
 from adaptive_diffusion.apps.server.requests import Edit, Generation
 from adaptive_diffusion.apps.server.retries import Retries, Work, request_key
 from adaptive_diffusion.apps.sharing import editing_size
-from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.version import __version__
 
 __all__ = ["create_app"]
@@ -66,7 +65,6 @@ _GONE = 499  # the client has closed the connection: nobody reads this
 def create_app(
     models: Sequence[Model],
     limits: Limits | None = None,
-    tolerance: float = QUALITIES["balanced"],
     api_key: str | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
@@ -74,12 +72,11 @@ def create_app(
     Args:
         models: to be served; the first is the default.
         limits: what may be asked for.
-        tolerance: where a request gives none, and no quality either.
         api_key: that clients must have, if any.
     """
     limits = limits or Limits()
     metrics = Metrics()
-    studio = _Studio(models, limits, tolerance, metrics)
+    studio = _Studio(models, limits, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -111,12 +108,9 @@ class _Studio:
 
     engine: Engine
 
-    def __init__(
-        self, models: Sequence[Model], limits: Limits, tolerance: float, metrics: Metrics
-    ) -> None:
+    def __init__(self, models: Sequence[Model], limits: Limits, metrics: Metrics) -> None:
         self.models = {model.name: model for model in models}
         self.limits = limits
-        self.tolerance = tolerance
         self.metrics = metrics
         self.retries = Retries(limits.retry_seconds)
         self.started = int(time.time())
@@ -134,12 +128,13 @@ class _Studio:
         request.check(self.limits)
         model = self.model(request.model)
         seed = random.randrange(2**32) if request.seed is None else request.seed
+        choice = request.choose(model.choice)
         pictures = [
             Picture(
                 request.prompt,
                 seed + index,
                 request.steps,
-                request.choose_tolerance(self.tolerance),
+                choice,
                 request.guidance,
                 previews=request.partial_images,
                 negative_prompt=request.negative_prompt,

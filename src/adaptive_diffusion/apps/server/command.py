@@ -5,18 +5,20 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import uvicorn
 
+from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, locate
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
 from adaptive_diffusion.miniatures import GUIDANCE
+from adaptive_diffusion.profile import Profile
 
-__all__ = ["check_models", "load_models", "run"]
+__all__ = ["check_models", "find_profiles", "load_models", "run"]
 
 _CONNECTIONS = 256  # beside one for each picture; more are answered with 503
 
@@ -24,7 +26,6 @@ _CONNECTIONS = 256  # beside one for each picture; more are answered with 503
 def run(
     models: Sequence[Model],
     limits: Limits,
-    tolerance: float,
     *,
     host: str,
     port: int,
@@ -43,7 +44,7 @@ def run(
         OSError: if the address can't be had.
     """
     check_address(host, api_key)
-    app = create_app(models, limits, tolerance, api_key)
+    app = create_app(models, limits, api_key)
     config = uvicorn.Config(
         app,
         log_level="info",
@@ -79,12 +80,37 @@ def check_models(names: Sequence[str]) -> None:
         locate(name)
 
 
-def load_models(names: Sequence[str], options: LoadOptions) -> list[Model]:
-    """The models of these names, from safetensors alone.
+def find_profiles(names: Sequence[str], given: Sequence[str]) -> dict[str, Profile]:
+    """The profiles of models, from `FILE` for a single model, or `MODEL=FILE`.
+
+    Raises:
+        ValueError: if it is not said whose a profile is, or a model has two.
+        ProfileError: if a file can't be read.
+    """
+    files: dict[str, str] = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        if name not in names:
+            if len(names) > 1:
+                raise ValueError(f"--profile {text}: say of which model, as {names[0]}={text}")
+            [name], file = names, text
+        if name in files:
+            raise ValueError(f"--profile is given twice for {name}")
+        files[name] = file
+    return {name: Profile.load(file) for name, file in files.items()}
+
+
+def load_models(
+    names: Sequence[str], options: LoadOptions, choices: Mapping[str, Choice]
+) -> list[Model]:
+    """The models of these names, from safetensors alone, each with what it skips by default.
 
     Raises:
         ValueError: on a name that is given twice, or none of a model.
     """
     check_models(names)
     options = replace(options, safetensors_only=True)
-    return [Model(name, load_pipeline(name, options), GUIDANCE.get(name)) for name in names]
+    return [
+        Model(name, load_pipeline(name, options), GUIDANCE.get(name), choices.get(name))
+        for name in names
+    ]

@@ -37,8 +37,9 @@ def described(picture: Picture, drawn: Drawn) -> dict[str, Any]:
         "seed": picture.seed,
         "steps": report.steps,
         "nfe": report.nfe[0],
-        "tolerance": picture.tolerance,
-        "notes": report.notes,
+        "tolerance": getattr(report.policy, "tolerance", None),
+        "policy": str(report.policy),
+        "notes": drawn.notes,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from PIL import Image
 
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
+from adaptive_diffusion.apps.choice import Choice, choose
 from adaptive_diffusion.apps.encoding import to_bytes
 from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.preview import Previews
@@ -31,6 +33,8 @@ from adaptive_diffusion.trajectory import Report
 
 __all__ = ["Drawn", "Model", "Picture"]
 
+_KEPT = 64  # policies, with the plans that they have made
+
 StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 """A pipeline's `callback_on_step_end`."""
 
@@ -40,7 +44,7 @@ class Picture:
     """One picture to make; None leaves a choice to the model.
 
     Attributes:
-        tolerance: of the acceleration; at zero every step is computed.
+        choice: what decides which denoiser calls are skipped; it has a policy.
         size: width and height, in pixels.
         image: what to begin with, for an edit.
         mask: white where the image is to be painted anew.
@@ -52,7 +56,7 @@ class Picture:
     prompt: str
     seed: int
     steps: int
-    tolerance: float
+    choice: Choice
     guidance: float | None = None
     size: tuple[int, int] | None = None
     image: Image.Image | None = None
@@ -67,11 +71,13 @@ class Drawn:
     """A picture, and how it was made.
 
     Attributes:
+        notes: what the user should know.
         entries: all that it takes to make it again, for its file.
     """
 
     image: Image.Image
     report: Report
+    notes: list[str]
     entries: dict[str, str]
 
 
@@ -82,18 +88,24 @@ class Model:
         name: what clients call it.
         pipe: makes pictures from a prompt, or from nothing.
         guidance: where a request has none; the pipeline's own by default.
+        choice: what is skipped where a request says nothing about it; by the default tolerance.
+            Its profile also makes the plans of requests that give a number of calls.
 
     Raises:
         ValueError: if it makes something else, or needs more than a prompt.
     """
 
-    def __init__(self, name: str, pipe: Any, guidance: float | None = None) -> None:
+    def __init__(
+        self, name: str, pipe: Any, guidance: float | None = None, choice: Choice | None = None
+    ) -> None:
         reason = _reason_against(pipe)
         if reason is not None:
             raise ValueError(f"{name} can't be served: {type(pipe).__name__} {reason}")
         self.name = name
         self.pipe = pipe
+        self.choice = choice or choose()
         self._guidance = guidance
+        self._policy_of = functools.lru_cache(_KEPT)(lambda asked: asked.policy_for(pipe))
         self._editors = {edit: editing_pipeline(pipe, edit) for edit in (REDRAWING, INPAINTING)}
 
     def check(self, picture: Picture, limits: Limits) -> None:
@@ -158,14 +170,15 @@ class Model:
             )
         torch.manual_seed(picture.seed)  # for what a pipeline draws without its generator
         try:
-            with accelerate(pipe, tolerance=picture.tolerance, on_step=see) as run:
+            with accelerate(pipe, self._policy_of(picture.choice), on_step=see) as run:
                 result = pipe(**self._arguments(pipe, picture, callbacks))
         except ValueError as error:
             if has_begun:
                 raise
             raise InvalidRequestError(f"{self.name} does not take that: {error}") from error
         image = _image(result, pipe)
-        return Drawn(image, run.report, self._entries(picture, image, run.report, pipe))
+        notes = picture.choice.misfits(pipe, picture.steps) + run.report.notes
+        return Drawn(image, run.report, notes, self._entries(picture, image, run.report, pipe))
 
     def _entries(
         self, picture: Picture, image: Image.Image, report: Report, pipe: Any
@@ -179,7 +192,8 @@ class Model:
             "size": f"{image.width}x{image.height}",
             "strength": picture.strength,
         }
-        return entries(asked, report.mask[0], report.policy, pipe, {"model": self.name})
+        source = {"model": self.name, **picture.choice.source}
+        return entries(asked, report.mask[0], report.policy, pipe, source)
 
     def _check_work(self, picture: Picture, limits: Limits) -> None:
         """A large picture of a small model would hold up those of all others for minutes."""

@@ -61,7 +61,6 @@ class Replicas:
 def run_on_ray(
     load: Callable[[], Sequence[Model]],
     limits: Limits,
-    tolerance: float,
     replicas: Replicas,
     *,
     host: str,
@@ -88,7 +87,7 @@ def run_on_ray(
         serve.start(http_options={"host": host, "port": port})
         try:
             serve.run(
-                deployment(load, limits, tolerance, replicas, api_key, drain_seconds).bind(),
+                deployment(load, limits, replicas, api_key, drain_seconds).bind(),
                 name=_NAME,
                 route_prefix="/",
             )
@@ -114,7 +113,6 @@ def _in_one_line() -> Iterator[None]:
 def deployment(
     load: Callable[[], Sequence[Model]],
     limits: Limits,
-    tolerance: float,
     replicas: Replicas,
     api_key: str | None,
     drain_seconds: int,
@@ -123,7 +121,7 @@ def deployment(
 
     def build() -> FastAPI:
         torch.set_num_threads(replicas.cpus)
-        return create_app(load(), limits, tolerance, api_key)
+        return create_app(load(), limits, api_key)
 
     return serve.deployment(
         serve.ingress(build)(),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adaptive_diffusion.apps.choice import Choice, choose
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.server.limits import Limits
-from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.policies import ErrorControlled, Planned
 
 __all__ = ["Edit", "Generation"]
 
@@ -37,7 +39,7 @@ class Generation(BaseModel):
         pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$",
         description="Width x height; the model's own by default.",
     )
-    quality: Quality = Field("auto", description="A tolerance by name; auto is the server's.")
+    quality: Quality = Field("auto", description="A tolerance by name; auto is the model's.")
     response_format: Literal["b64_json"] = "b64_json"
     output_format: Literal["png", "jpeg", "webp"] = "png"
     output_compression: int = Field(95, ge=0, le=100, description="Of jpeg and webp.")
@@ -56,6 +58,11 @@ class Generation(BaseModel):
         ge=0,
         le=1000,
         description="Ours: error that a run of skips may bring; 0 is a full run.",
+    )
+    nfe: int | None = Field(
+        None,
+        ge=2,
+        description="Ours: exactly so many denoiser calls, in place of a tolerance.",
     )
     guidance: float | None = Field(
         None, ge=0, le=1000, description="Ours: guidance scale; the model's own by default."
@@ -84,18 +91,22 @@ class Generation(BaseModel):
         width, height = self.size.split("x")
         return int(width), int(height)
 
-    def choose_tolerance(self, default: float) -> float:
-        """The tolerance that tolerance or quality asks for."""
+    def choose(self, default: Choice) -> Choice:
+        """What nfe, tolerance or quality asks for; a plan is made with the default's profile."""
+        if self.nfe is not None:
+            return replace(default, policy=Planned(self.nfe))
         if self.tolerance is not None:
-            return self.tolerance
+            return Choice(ErrorControlled(self.tolerance))
         if self.quality == "auto":
             return default
-        return QUALITIES[_OPENAI_QUALITIES.get(self.quality, self.quality)]
+        return choose(quality=_OPENAI_QUALITIES.get(self.quality, self.quality))
 
     def check(self, limits: Limits) -> None:
         """Raises `InvalidRequestError` where the request is beyond a limit or in contradiction."""
         if self.tolerance is not None and self.quality != "auto":
             raise InvalidRequestError("give tolerance or quality, not both", "tolerance")
+        if self.nfe is not None:
+            self._check_nfe(self.nfe)
         if self.partial_images and not self.stream:
             raise InvalidRequestError("partial_images come with stream=true only", "partial_images")
         width_height = self.width_height or (1, 1)
@@ -111,6 +122,16 @@ class Generation(BaseModel):
                 raise InvalidRequestError(
                     f"{param} may be at most {limit} {counted}, not {value}", param
                 )
+
+    def _check_nfe(self, nfe: int) -> None:
+        if self.tolerance is not None or self.quality != "auto":
+            other = "quality" if self.tolerance is None else "tolerance"
+            raise InvalidRequestError(f"give nfe or {other}, not both", "nfe")
+        if nfe > self.steps:
+            raise InvalidRequestError(
+                f"nfe is the number of steps that are computed: at most {self.steps}, not {nfe}",
+                "nfe",
+            )
 
 
 class Edit(Generation):
