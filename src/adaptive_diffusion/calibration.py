@@ -32,9 +32,9 @@ from adaptive_diffusion.adapters.diffusers.components import check_pipeline
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.evidence import WORST_TENTH_BELOW, Evidence, Goal
 from adaptive_diffusion.identity import describe_model, describe_scheduler
-from adaptive_diffusion.measured import FoundPlan, Measured
+from adaptive_diffusion.measured import Measured
 from adaptive_diffusion.measurement import NotMeasurableError, measure
-from adaptive_diffusion.numerics.planning import make_plan
+from adaptive_diffusion.plan_finder import TRIED_SAMPLES, PlanFinder
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 from adaptive_diffusion.profile import Profile
 from adaptive_diffusion.trials import (
@@ -50,8 +50,6 @@ from adaptive_diffusion.version import __version__
 __all__ = ["calibrate", "choose_goal"]
 
 _TOLERANCES = tuple(0.0005 * 2 ** (rung / 2) for rung in range(23))
-_NUGGETS = (1e-5, 1e-4, 1e-3, 1e-2)
-_TRIED = 2  # samples on which nuggets are tried
 _FEWER = (1.5, 2.0, 2.5, 3.0, 4.0)  # of which the profile has evidence, whatever the goal
 _SAFETY = 30.0  # dB, over the root of the number of samples
 
@@ -203,47 +201,32 @@ class _Plans(_Ladder):
     """Plans of fewer and fewer calls, each with the nugget that does best on a few samples."""
 
     def __init__(self, measured: Measured, trials: Trials, fitting: Sequence[Sample]) -> None:
-        self._measured = measured
-        self._trials = trials
-        self._fitting = fitting[:_TRIED]
-        self._steps = max(len(streams[0]) for streams in measured.loops)
-        self._found: dict[int, FoundPlan] = {}
+        tried = fitting[:TRIED_SAMPLES]
+
+        def closeness(policy: Planned) -> float:
+            return fmean(outcome.psnr for outcome in trials.under(policy, tried))
+
+        self._finder = PlanFinder(measured, closeness)
+        self._tried = len(tried)
 
     def __len__(self) -> int:
-        return max(1, self._steps - 2)
+        return max(1, self._finder.steps - 2)
 
     def policy(self, rung: int) -> Planned:
-        nfe = max(2, self._steps - 1 - rung)
-        return self._policy(nfe, self._plan(nfe))
+        return self._finder.policy(max(2, self._finder.steps - 1 - rung))
 
     def profiled(self, rung: int, trials: Trials, held_out: Sequence[Sample]) -> dict[str, Any]:
-        nfe = self.policy(rung).nfe
-        for each in {nfe, *(max(2, round(self._steps / ratio)) for ratio in _FEWER)}:
-            outcomes = trials.under(self._policy(each, self._plan(each)), held_out)
-            evidence = _evidence(outcomes, len(self._fitting))
-            self._found[each] = replace(self._found[each], evidence=evidence)
-        plans = tuple(self._found[each] for each in sorted(self._found))
-        return {"nfe": nfe, "measured": replace(self._measured, plans=plans)}
+        finder, nfe = self._finder, self.policy(rung).nfe
+        proven = {
+            each: replace(finder.plan(each), evidence=self._evidence(each, trials, held_out))
+            for each in {nfe, *(max(2, round(finder.steps / ratio)) for ratio in _FEWER)}
+        }
+        plans = finder.found | proven
+        measured = replace(finder.measured, plans=tuple(plans[each] for each in sorted(plans)))
+        return {"nfe": nfe, "measured": measured}
 
-    def _plan(self, nfe: int) -> FoundPlan:
-        if nfe not in self._found:
-            candidates = [self._candidate(nfe, nugget) for nugget in _NUGGETS]
-
-            def closeness(plan: FoundPlan) -> float:
-                outcomes = self._trials.under(self._policy(nfe, plan), self._fitting)
-                return fmean(outcome.psnr for outcome in outcomes)
-
-            self._found[nfe] = max(candidates, key=closeness)
-        return self._found[nfe]
-
-    def _candidate(self, nfe: int, nugget: float) -> FoundPlan:
-        loops = self._measured.with_nugget(nugget)
-        steps = make_plan(loops[0], nfe) if len(loops) == 1 else ()
-        return FoundPlan(nfe, steps, nugget)
-
-    def _policy(self, nfe: int, plan: FoundPlan) -> Planned:
-        steps = (plan.steps,) if plan.steps else ()
-        return Planned(nfe, self._measured.with_nugget(plan.nugget), steps)
+    def _evidence(self, nfe: int, trials: Trials, held_out: Sequence[Sample]) -> Evidence:
+        return _evidence(trials.under(self._finder.policy(nfe), held_out), self._tried)
 
 
 # Searches --------------------------------------------------------------------------------------

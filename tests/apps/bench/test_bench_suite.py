@@ -107,7 +107,10 @@ def test_what_is_wrong_is_one_line(cli, suite_file, tmp_path, text, words):
             "--steps 51 is not in the suite, which has 20, 28, 50, 100",
         ),
         (("miniature", "--models", "emoji,x"), "--models x is not in the suite"),
-        (("quick", "--rows", "ours,magic*"), "no rows 'magic*': give families (ours, paper's rule"),
+        (
+            ("quick", "--rows", "ours,magic*"),
+            "no rows 'magic*': give families (ours, ours: nfe, ours:",
+        ),
         (("quick", "--rows", "ours 0.03"), "no rows 'ours 0.03'"),
         (("sd15",), "needs --prompts FILE: MS-COCO 2017 captions"),
         (("sd15", "--prompts", "nowhere.json"), "prompts file nowhere.json can't be read"),
@@ -180,12 +183,13 @@ def test_a_suite_without_prompts_leaves_each_miniature_its_own(model, tmp_path):
     bench = Bench(
         load_suite("overview"), [], Store(tmp_path / "r"), FeatureStore(tmp_path), timed_samples=0
     )
-    samples = bench._samples(model, {"prompt": None})
+    samples = bench._samples(model, {"prompt": None}, count=8)
     assert [sample.prompt for sample in samples] == list(PROMPTS[model][: len(samples)])
     with pytest.raises(ValueError, match="has no prompts, but someone/else needs some"):
-        bench._samples("someone/else", {"prompt": None})
+        bench._samples("someone/else", {"prompt": None}, count=8)
     bench.prompts = [Prompt("a boat")]
-    assert {sample.prompt for sample in bench._samples(model, {"prompt": None})} == {"a boat"}
+    samples = bench._samples(model, {"prompt": None}, count=8)
+    assert {sample.prompt for sample in samples} == {"a boat"}
 
 
 def test_a_miniature_has_its_own_guidance_unless_the_suite_says_another(tiny):
@@ -211,5 +215,14 @@ def test_rows_are_selected_by_family_or_pattern(tiny):
         "every k-th: forecast k=2",
         "ours 0.01",
     ]
-    assert select(rows, ["*"]) == rows
     assert select(rows, ["nothing"]) == [FULL]
+
+
+def test_all_rows_are_without_those_that_have_to_be_asked_for(tiny):
+    rows, _ = all_rows(tiny("sd15"), 48)
+    searched = [row for row in rows if row.family.startswith("searched mask")]
+    assert [row.calls for row in searched] == [24, 16, 12] * 2
+    assert select(rows, ["*"]) == [row for row in rows if row not in searched]
+    assert select(rows, ["searched mask: reuse"]) == [FULL, *searched[:3]]
+    assert select(rows, ["searched*"]) == [FULL, *searched]
+    assert {row.family for row in select(rows, ["*"])} >= {"ours", "ours: nfe", "ours: measured"}

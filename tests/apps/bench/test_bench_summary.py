@@ -109,6 +109,23 @@ def test_equal_cost_compares_ours_the_papers_rule_and_the_best_other():
     assert compared.gain_over_best == pytest.approx(70 - 30 / 24 - 40)
 
 
+def test_plans_stand_beside_error_control_and_are_no_others():
+    found = cell(
+        *(row("ours", nfe, 50) for nfe in (30, 12)),
+        *(row("ours: measured", nfe, 70) for nfe in (30, 12)),
+        *(row("ours: nfe", nfe, 60) for nfe in (30, 12)),
+        *(row("searched mask: reuse", nfe, 40) for nfe in (30, 12)),
+    )
+    compared = equal_cost(found, speedup=2)
+    assert (compared.ours.mean, compared.planned.mean, compared.measured.mean) == (50, 60, 70)
+    assert compared.best_family == "searched mask: reuse"
+    assert compared.gain_of_measured == 30
+    head, _, line = equal_cost_tables([found]).splitlines()[2:5]
+    assert head.index("measured") < head.index("ours") < head.index("best other")
+    assert "**70.0 (65.0, 60.0)**" in line
+    assert "+30.0" in line
+
+
 def test_the_default_policy_is_compared_at_its_own_cost():
     default = replace(row("ours", 16, 60), name=OUR_DEFAULT, speedup_nfe=3.0, speedup_wall=2.5)
     found = cell(

@@ -23,7 +23,10 @@ from adaptive_diffusion.apps.provenance import mask_text
 
 __all__ = ["commit", "write_outputs"]
 
-_COLUMNS = ("nfe", "psnr_db", "ssim", "lpips", "seconds", "full_seconds", "memory_gib", "error")
+_COLUMNS = (
+    *("nfe", "psnr_db", "ssim", "lpips", "seconds", "full_seconds", "memory_gib"),
+    *("learning", "error"),
+)
 
 
 def write_outputs(folder: Path, bench: Bench) -> list[CellSummary]:

@@ -18,7 +18,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from adaptive_diffusion.apps.bench.rows import OUR_DEFAULT, OURS, PAPER
+from adaptive_diffusion.apps.bench.rows import MEASURED, OUR_DEFAULT, OURS, PAPER, PLANNED
 from adaptive_diffusion.apps.bench.store import Key
 from adaptive_diffusion.apps.bench.summary import CellSummary, families, frontier
 
@@ -34,6 +34,12 @@ _SKIPPED = "#d5e3f0"
 
 _OURS: dict[str, Any] = {"color": "#d55e00", "marker": "o", "linewidth": 3, "markersize": 7}
 _PAPER: dict[str, Any] = {"color": "#000000", "marker": "s", "linewidth": 1.6, "markersize": 5}
+_PROMINENT: dict[str, dict[str, Any]] = {
+    OURS: _OURS,
+    MEASURED: {**_OURS, "marker": "D", "linestyle": "--"},
+    PLANNED: {**_OURS, "marker": "^", "linestyle": ":", "linewidth": 1.6},
+    PAPER: _PAPER,
+}
 _COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794")
 _MARKERS = ("^", "v", "D", "P", "X", "<", ">", "*", "h", "d", "p")
 
@@ -87,14 +93,14 @@ def _save_frontiers(path: Path, group: Sequence[CellSummary]) -> Path:
 
 
 def _styles(group: Sequence[CellSummary]) -> dict[str, dict[str, Any]]:
-    """The same for a family in every panel; ours is drawn last, over the others."""
+    """The same for a family in every panel; ours are drawn over the others."""
     names = dict.fromkeys(name for cell in group for name in families(cell))
-    lines = (line for line in ("-", "--", ":") for _ in _COLOURS)
+    lines = (line for line in ("-", "--", ":", "-.") for _ in _COLOURS)
     looks = zip(cycle(_COLOURS), cycle(_MARKERS), lines, strict=False)
     styles: dict[str, dict[str, Any]] = {}
-    for name in sorted(names, key=lambda name: (name == OURS, name == PAPER)):
-        if name in (OURS, PAPER):
-            styles[name] = (_OURS if name == OURS else _PAPER) | {"zorder": 5}
+    for name in names:
+        if name in _PROMINENT:
+            styles[name] = _PROMINENT[name] | {"zorder": 5}
         else:
             colour, marker, line = next(looks)
             styles[name] = {
@@ -147,7 +153,8 @@ def _style_frontier(axes: Axes, cell: CellSummary) -> None:
 
 def _legend(axes: Sequence[Axes], styles: Mapping[str, dict[str, Any]]) -> None:
     figure = axes[0].figure
-    names = sorted(styles, key=lambda name: (name != OURS, name != PAPER))
+    names = [*(name for name in _PROMINENT if name in styles)]
+    names += [name for name in styles if name not in _PROMINENT]
     handles = [axes[0].plot([], [], **styles[name], label=name)[0] for name in names]
     figure.legend(
         handles=handles,

@@ -5,6 +5,9 @@ them. Fidelity is measured first, on decoded pictures. The first samples are the
 time alone, without decoding: three rounds through all rows, in which the full run comes again and
 again, so that every time is held against one taken shortly before. The medians count.
 
+Rows that have to learn something of the cell do so on samples that would come after the table's:
+with seeds of their own and, if there are more prompts than the table has samples, other prompts.
+
 A row that fails is recorded with its error, and the others go on.
 """
 
@@ -22,6 +25,7 @@ from PIL import Image
 
 from adaptive_diffusion.apps.bench.cells import Cell, cells_of
 from adaptive_diffusion.apps.bench.fidelity import Judge
+from adaptive_diffusion.apps.bench.learning import LEARNING_SAMPLES, Learner
 from adaptive_diffusion.apps.bench.progress import BenchProgress
 from adaptive_diffusion.apps.bench.prompts import Prompt
 from adaptive_diffusion.apps.bench.rows import FULL, Row, all_rows, select
@@ -91,7 +95,8 @@ class Bench:
             **ARGUMENTS.get(model, {}),
             **self._taken(model, self.suite.arguments, taken),
         }
-        samples = self._samples(model, taken)
+        count = self.suite.samples
+        samples = self._samples(model, taken, count + LEARNING_SAMPLES)
         for cell in cells_of(self.suite, model, pipe):
             with using_scheduler(pipe, cell.scheduler):
                 rows, notes = all_rows(pipe, cell.steps)
@@ -103,16 +108,18 @@ class Bench:
             sampler = Sampler(pipe, settings)
             if hasattr(pipe, "vae") and not sampler.times_loop_alone:
                 self.note(f"{model}: its pipeline always decodes, which is timed, too")
-            yield _Study(self, cell, select(rows, self.suite.rows), samples, sampler, judge)
+            learner = Learner(sampler, samples[count:])
+            rows = select(rows, self.suite.rows)
+            yield _Study(self, cell, rows, samples[:count], sampler, learner, judge)
 
-    def _samples(self, model: str, taken: Mapping[str, Any]) -> list[Sample]:
+    def _samples(self, model: str, taken: Mapping[str, Any], count: int) -> list[Sample]:
         """Prompts and other values in turn, each sample with a seed of its own."""
         per_sample = self._taken(model, self.suite.per_sample, taken)
         prompts = self.prompts or [Prompt(text) for text in PROMPTS.get(model, ())]
         if "prompt" in taken and not prompts:
             raise ValueError(f"suite {self.suite.name} has no prompts, but {model} needs some")
         samples = []
-        for index in range(self.suite.samples):
+        for index in range(count):
             own = {name: values[index % len(values)] for name, values in per_sample.items()}
             prompt = prompts[index % len(prompts)] if "prompt" in taken else None
             if prompt is not None and prompt.picture is not None:
@@ -140,17 +147,19 @@ class _Study:
     rows: list[Row]
     samples: list[Sample]
     sampler: Sampler
+    learner: Learner
     judge: Judge
 
     def __post_init__(self) -> None:
-        self._maker = Maker(self.sampler)
+        self._maker = Maker(self.sampler, self.learner)
         self._timed = self.samples[: self.bench.timed_samples]
 
     @property
     def cost(self) -> float:
         """About how many denoiser evaluations all of it takes."""
         rounds = len(self.samples) + _ROUNDS * len(self._timed)
-        return rounds * sum(map(self._cost, self.rows))
+        learning = sum(row.learning_runs * self._cost(row) for row in self.rows)
+        return rounds * sum(map(self._cost, self.rows)) + learning
 
     def run(self, progress: BenchProgress) -> None:
         """Measures what is missing."""
@@ -158,6 +167,7 @@ class _Study:
             if not self._is_done and not self._warm_up(progress):
                 progress.advance(self.cost)
                 return
+            self.learner.notify = lambda text: progress.show(f"{self.cell.name}: {text}")
             for index, sample in enumerate(self.samples):
                 label = f"{self.cell.name}: sample {index + 1} of {len(self.samples)}"
                 self._compare(sample, progress, label)
@@ -199,6 +209,8 @@ class _Study:
                 progress.show(f"{label}, {row.name}")
                 self._measure(row, sample, full)
             progress.advance(self._cost(row))
+            if sample is self.samples[0]:
+                progress.advance(row.learning_runs * self._cost(row))
 
     def _measure(self, row: Row, sample: Sample, full: Made) -> None:
         key = self._key(row, sample)
@@ -212,7 +224,8 @@ class _Study:
         if features is not None:
             self.bench.features.save(key, features)
         work = [round(share, 3) for share in made.work]
-        self.bench.store.add(key, nfe=made.nfe, **closeness, work=work, error=None)
+        values = {**closeness, "work": work, "learning": made.learning, "error": None}
+        self.bench.store.add(key, nfe=made.nfe, **values)
 
     def _time(self, sample: Sample, progress: BenchProgress, label: str) -> None:
         """Rounds through the rows; what failed before is left out."""
@@ -239,7 +252,7 @@ class _Study:
 
     def _cost(self, row: Row) -> float:
         """About how many denoiser evaluations the row takes."""
-        return row.steps or (self.cell.steps if row is FULL else self.cell.steps / 2)
+        return row.steps or row.calls or self.cell.steps / (1 if row is FULL else 2)
 
 
 def expand(models: Sequence[Model]) -> list[Model]:

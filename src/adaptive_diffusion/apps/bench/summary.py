@@ -15,7 +15,15 @@ from statistics import fmean
 from typing import Any
 
 from adaptive_diffusion.apps.bench.cells import Cell
-from adaptive_diffusion.apps.bench.rows import FULL, OUR_DEFAULT, OURS, PAPER
+from adaptive_diffusion.apps.bench.rows import (
+    FULL,
+    MEASURED,
+    OUR_DEFAULT,
+    OUR_FAMILIES,
+    OURS,
+    PAPER,
+    PLANNED,
+)
 from adaptive_diffusion.apps.bench.store import Key
 
 __all__ = [
@@ -59,6 +67,7 @@ class RowSummary:
         nfe: mean number of evaluations.
         speedup_nfe: the full runs' evaluations over the row's.
         speedup_wall: the full runs' seconds over the row's, over the timed samples.
+        learning: evaluations that it took to find the row's policy, on other samples.
     """
 
     name: str
@@ -74,6 +83,7 @@ class RowSummary:
     lpips: float | None = None
     fid: float | None = None
     memory_gib: float | None = None
+    learning: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +115,22 @@ class CellSummary:
 
 @dataclass(frozen=True)
 class EqualCost:
-    """One cell at one number of evaluations: ours, the paper's rule, and the best of the others."""
+    """One cell at one number of evaluations: ours, the paper's rule, and the best of the others.
+
+    Attributes:
+        ours: error control.
+        planned: a plan for so many calls.
+        measured: a plan from what was measured of the model.
+        paper: the paper's rule.
+        best: of all other families.
+        best_family: which one that is.
+    """
 
     cell: Cell
     speedup: float
     ours: Fidelity | None
+    planned: Fidelity | None
+    measured: Fidelity | None
     paper: Fidelity | None
     best: Fidelity | None
     best_family: str | None
@@ -123,6 +144,11 @@ class EqualCost:
     def gain_over_best(self) -> float | None:
         """In dB; None where one of the two has no value."""
         return _gain(self.ours, self.best)
+
+    @property
+    def gain_of_measured(self) -> float | None:
+        """Of plans from a measurement over the best other, in dB; None likewise."""
+        return _gain(self.measured, self.best)
 
 
 def summarise(
@@ -175,6 +201,7 @@ def _row(
         lpips=_mean(values("lpips")),
         fid=None if family == FULL.family else fid(made, full_keys),
         memory_gib=max(values("memory_gib"), default=None),
+        learning=max(values("learning"), default=None),
     )
 
 
@@ -241,13 +268,15 @@ def equal_cost(cell: CellSummary, speedup: float) -> EqualCost | None:
     others = {
         name: fidelity
         for name, fidelity in found.items()
-        if fidelity is not None and name not in (OURS, PAPER)
+        if fidelity is not None and name not in (*OUR_FAMILIES, PAPER)
     }
     best = max(others, key=lambda name: others[name].mean, default=None)
     return EqualCost(
         cell.cell,
         speedup,
         ours=found.get(OURS),
+        planned=found.get(PLANNED),
+        measured=found.get(MEASURED),
         paper=found.get(PAPER),
         best=None if best is None else others[best],
         best_family=best,

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from adaptive_diffusion.apps.bench.learning import Learner
 from adaptive_diffusion.apps.bench.rows import FULL, Row
 from adaptive_diffusion.apps.bench.suite import OWN_SCHEDULER
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 from adaptive_diffusion.apps.schedulers import make_scheduler
+from adaptive_diffusion.policies import Policy
 
 __all__ = ["Made", "Maker", "using_scheduler"]
 
@@ -30,12 +32,14 @@ class Made:
         work: for every step of the loop, the share of the full denoiser's work that was done.
         seconds: of the denoising loop.
         memory_gib: the highest use of the GPU's memory; None on other devices.
+        learning: evaluations that it took to find the row's policy, on other samples.
     """
 
     medium: Medium | None
     work: list[float]
     seconds: float
     memory_gib: float | None
+    learning: float | None = None
 
     @property
     def nfe(self) -> float:
@@ -46,26 +50,33 @@ class Made:
 class Maker:
     """Makes samples with one pipeline and its settings; the first call must be the full run."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, learner: Learner) -> None:
         self._sampler = sampler
+        self._learner = learner
         self._loop_length = sampler.settings.steps
 
     def make(self, row: Row, sample: Sample, *, decode: bool) -> Made:
-        """Runs the pipeline once."""
+        """Runs the pipeline once, after what the row has to learn."""
+        learned = row.learn(self._learner) if row.learn else None
+        policy = learned.policy if learned else None
         with using_scheduler(self._sampler.pipe, row.scheduler), _peak_memory(self._device) as peak:
-            batch, work = self._run(row, sample, decode)
+            batch, work = self._run(row, policy, sample, decode)
         if row is FULL:
             self._loop_length = len(work)
         medium = None if batch.made is None else batch.made[0]
-        return Made(medium, work, batch.seconds, peak[0] if peak else None)
+        learning = learned.evaluations if learned else None
+        return Made(medium, work, batch.seconds, peak[0] if peak else None, learning)
 
-    def _run(self, row: Row, sample: Sample, decode: bool) -> tuple[Batch, list[float]]:
+    def _run(
+        self, row: Row, policy: Policy | None, sample: Sample, decode: bool
+    ) -> tuple[Batch, list[float]]:
         steps = row.steps or self._sampler.settings.steps
         if row.rival is not None:
             with row.rival.applied(self._sampler.pipe, steps) as done:
                 batch = self._sampler.run([sample], steps=steps, decode=decode)
             return batch, list(done.per_step)
-        policy = None if row.policy is None else row.policy(self._loop_length)
+        if row.policy is not None:
+            policy = row.policy(self._loop_length)
         batch = self._sampler.run([sample], policy, steps=steps, decode=decode)
         # a pipeline that steps guidance halves on their own has more than one row per sample
         return batch, [fmean(step) for step in zip(*batch.masks, strict=True)]

@@ -1,0 +1,65 @@
+"""Finding a measured model's plan for a number of calls: by its statistics, and a few trials.
+
+The statistics give the best plan for any nugget. Which nugget is best they do not say, so that one
+plan is made with each of a few, and tried on samples.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from adaptive_diffusion.measured import FoundPlan, Measured
+from adaptive_diffusion.numerics.planning import make_plan
+from adaptive_diffusion.numerics.statistics import LoopStatistics
+from adaptive_diffusion.policies import Planned
+
+__all__ = ["NUGGETS", "TRIED_SAMPLES", "PlanFinder"]
+
+NUGGETS = (1e-5, 1e-4, 1e-3, 1e-2)
+"""Those that are tried."""
+TRIED_SAMPLES = 2
+"""How many samples they are tried on."""
+
+
+class PlanFinder:
+    """Plans of a measured model, each found once.
+
+    Args:
+        measured: the model's statistics.
+        closeness: of samples made by a plan to the full runs; the larger, the closer.
+    """
+
+    def __init__(self, measured: Measured, closeness: Callable[[Planned], float]) -> None:
+        self.measured = measured
+        self.steps = max(len(streams[0]) for streams in measured.loops)
+        self._closeness = closeness
+        self._found: dict[int, FoundPlan] = {}
+
+    @property
+    def found(self) -> dict[int, FoundPlan]:
+        """All plans that were found, by their numbers of calls."""
+        return dict(self._found)
+
+    def plan(self, nfe: int) -> FoundPlan:
+        """That of exactly so many calls, with the nugget that brings the samples closest."""
+        if nfe not in self._found:
+            candidates = [self._candidate(nfe, nugget) for nugget in NUGGETS]
+            self._found[nfe] = max(candidates, key=lambda plan: self._closeness(self._policy(plan)))
+        return self._found[nfe]
+
+    def policy(self, nfe: int) -> Planned:
+        """The policy that follows this plan."""
+        return self._policy(self.plan(nfe))
+
+    def _candidate(self, nfe: int, nugget: float) -> FoundPlan:
+        loops = self._loops(nugget)
+        steps = make_plan(loops[0], nfe) if len(loops) == 1 else ()
+        return FoundPlan(nfe, steps, nugget)
+
+    def _policy(self, plan: FoundPlan) -> Planned:
+        return Planned(plan.nfe, self._loops(plan.nugget), (plan.steps,) if plan.steps else ())
+
+    @functools.lru_cache(maxsize=len(NUGGETS))  # noqa: B019  whose run costs all plans share
+    def _loops(self, nugget: float) -> tuple[LoopStatistics, ...]:
+        return self.measured.with_nugget(nugget)
