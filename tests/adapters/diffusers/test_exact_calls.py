@@ -50,7 +50,7 @@ def test_a_loop_of_ones_own_gets_its_calls(nfe: int) -> None:
     assert denoise.report().notes == []
 
 
-@pytest.mark.parametrize("change", [1, 3, 6])
+@pytest.mark.parametrize("change", [3, 4, 6])
 def test_a_change_on_the_way_takes_no_further_call(change: int) -> None:
     """What is asked changes: that step is computed, and counts."""
     denoise = AdaptiveDenoiser(lambda x, t, word: torch.sin(x) * t + word, policy=Planned(5))
