@@ -181,6 +181,11 @@ class _Ladder:
     def policy(self, rung: int) -> Policy:
         raise NotImplementedError
 
+    def mean_nfe(self, rung: int, trials: Trials, fitting: Sequence[Sample]) -> float:
+        """How many evaluations a sample takes."""
+        outcomes = trials.under(self.policy(rung), fitting)
+        return fmean(outcome.nfe for outcome in outcomes)
+
     def profiled(self, rung: int, trials: Trials, held_out: Sequence[Sample]) -> dict[str, Any]:
         """What the profile gets."""
         raise NotImplementedError
@@ -213,10 +218,18 @@ class _Plans(_Ladder):
         return max(1, self._finder.steps - 2)
 
     def policy(self, rung: int) -> Planned:
-        return self._finder.policy(max(2, self._finder.steps - 1 - rung))
+        return self._finder.policy(self._nfe(rung))
+
+    def mean_nfe(self, rung: int, trials: Trials, fitting: Sequence[Sample]) -> float:
+        """Known without a run: a plan has its number of calls in every loop."""
+        loops = self._finder.measured.loops
+        return sum(min(self._nfe(rung), len(streams[0])) for streams in loops)
+
+    def _nfe(self, rung: int) -> int:
+        return max(2, self._finder.steps - 1 - rung)
 
     def profiled(self, rung: int, trials: Trials, held_out: Sequence[Sample]) -> dict[str, Any]:
-        finder, nfe = self._finder, self.policy(rung).nfe
+        finder, nfe = self._finder, self._nfe(rung)
         proven = {
             each: replace(finder.plan(each), evidence=self._evidence(each, trials, held_out))
             for each in {nfe, *(max(2, round(finder.steps / ratio)) for ratio in _FEWER)}
@@ -275,8 +288,7 @@ def _within_budget(
     """The most careful rung whose mean number of evaluations is within the budget."""
 
     def mean_nfe(rung: int) -> float:
-        policy = ladder.policy(rung)
-        return fmean(outcome.nfe for outcome in trials.under(policy, fitting))
+        return ladder.mean_nfe(rung, trials, fitting)
 
     careful = bisect_left(range(len(ladder)), True, key=lambda rung: mean_nfe(rung) <= goal.value)
     if careful < len(ladder):
