@@ -11,8 +11,8 @@ the worst tenth of at least T - 3 dB. The second is the hard one, for the PSNR s
 rare samples far below the others, and few samples hardly show how wide. So the worst tenth (of so
 few samples the worst one) must do better by :math:`30/\sqrt{n}` dB for n samples in all: 10.6 dB of
 8 samples, 7.5 of 16, 5.3 of 32. If no sample may fall below a value, the worst one must do better
-by twice as much: a plan does not see rare samples (chosen on `digits`). An SSIM is told in decibels,
-too: :math:`-10\log_{10}(1 - S)`, so that 3 dB less is twice as far from 1.
+by twice as much: a plan does not see rare samples (chosen on `digits`). An SSIM is told in
+decibels, too: :math:`-10\log_{10}(1 - S)`, so that 3 dB less is twice as far from 1.
 """
 
 from __future__ import annotations
