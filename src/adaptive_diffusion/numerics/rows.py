@@ -6,7 +6,6 @@ stands for an equal share of the tensor's rows. A batch which is decided as a wh
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -40,15 +39,20 @@ def select_rows(mask: Sequence[bool], chosen: Tensor, other: Tensor) -> Tensor:
     return torch.where(per_row(mask, chosen), chosen, other)
 
 
-def weighted_sum(weights: Sequence[Sequence[float]], tensors: Sequence[Tensor]) -> Tensor:
-    """`sum_m weights[sample][m] * tensors[m]`, in float32 and returned in the tensors' dtype."""
-    terms = []
-    for m, tensor in enumerate(tensors):
-        column = [row[m] for row in weights]
-        # a number needs no copy to the device
-        weight = column[0] if len(column) == 1 else per_row(column, tensor)
-        terms.append(weight * tensor.float())
-    return functools.reduce(torch.add, terms).to(tensors[0].dtype)
+def weighted_sum(weights: Sequence[Sequence[float]], tensors: Tensor | Sequence[Tensor]) -> Tensor:
+    """`sum_m weights[sample][m] * tensors[m]`, in float32 and returned in the tensors' dtype.
+
+    Multiplied and added, not a matrix product: that may be told to be less precise. Tensors that
+    are stacked already need two operations.
+    """
+    values = tensors if isinstance(tensors, Tensor) else torch.stack(list(tensors))
+    terms, rows = values.shape[:2]
+    columns = torch.tensor(weights, dtype=torch.float32).T
+    columns = columns.repeat_interleave(rows // len(weights), dim=1)
+    columns = columns.view(terms, rows, *(1,) * (values.ndim - 2))
+    return (
+        (columns.to(values.device, non_blocking=True) * values.float()).sum(dim=0).to(values.dtype)
+    )
 
 
 def rowwise_dot(a: Tensor, b: Tensor, rows: int) -> Tensor:

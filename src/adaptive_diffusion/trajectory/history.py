@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.numerics.rows import per_row, select_rows
+from adaptive_diffusion.numerics.rows import per_row, select_rows, weighted_sum
 
 __all__ = ["History"]
 
@@ -69,10 +69,7 @@ class History:
         )
 
     def _sum(self, weights: list[list[float]]) -> Tensor:
-        """Multiplied and added, not a matrix product: that may be told to be less precise."""
+        """Of the values that there are; a sample may have fewer than others."""
         assert self._values is not None
-        slots, rows = self._values.shape[:2]
-        padded = torch.tensor([row + [0.0] * (slots - len(row)) for row in weights])
-        column = padded.T.repeat_interleave(rows // len(weights), dim=1)
-        column = column.view(slots, rows, *(1,) * (self._values.ndim - 2))
-        return (column.to(self._values.device, non_blocking=True) * self._values).sum(dim=0)
+        slots = len(self._values)
+        return weighted_sum([row + [0.0] * (slots - len(row)) for row in weights], self._values)
