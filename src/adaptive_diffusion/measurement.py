@@ -9,7 +9,7 @@ is disturbed at one step needs the denoiser after it only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -36,7 +36,10 @@ from adaptive_diffusion.trajectory.measuring import (
     Response,
 )
 
-__all__ = ["NotMeasurableError", "calls_needed", "measure"]
+__all__ = ["DISTURBED", "NotMeasurableError", "calls_needed", "measure"]
+
+DISTURBED = 2
+"""How many of the recorded samples are disturbed, too."""
 
 _PLACES = 10  # steps of a loop that are disturbed
 _FEWEST_STEPS = 3
@@ -59,7 +62,7 @@ class _After(Policy):
         return trace.step > self.step
 
 
-def calls_needed(steps: int, runs: int, disturbed: int) -> int:
+def calls_needed(steps: int, runs: int, disturbed: int = DISTURBED) -> int:
     """About how many denoiser calls a measurement takes for a loop of so many steps."""
     after = sum(steps - step for step in _places(steps))
     return runs * steps + disturbed * (steps + after)
@@ -68,7 +71,7 @@ def calls_needed(steps: int, runs: int, disturbed: int) -> int:
 def measure(
     pipe: Any,
     runs: Sequence[Callable[[], Any]],
-    disturbed: int = 2,
+    disturbed: int = DISTURBED,
     notify: Callable[[str], None] = lambda _: None,
 ) -> tuple[tuple[LoopStatistics, ...], str]:
     """The statistics of every loop of a pipeline's call, and the type of its outputs.
@@ -83,24 +86,26 @@ def measure(
         NotMeasurableError: if the pipeline runs no loop that can be recorded, or not always the
             same.
     """
-    kernels: list[list[Tensor]] = []
+    kernels: list[list[list[Tensor]]] = []
     kept: list[list[RecordedLoop]] = []
     for index, run in enumerate(runs):
         notify(f"recorded run {index + 1} of {len(runs)}")
         recorder = Recorder()
         _with(pipe, run, _After(), recorder)
         _check(recorder.loops, kept)
-        found = [
-            [kernel_of(_means(stream.values, stream.result)) for stream in loop.streams]
-            for loop in recorder.loops
-        ]
-        flat = [kernel for loop in found for kernel in loop]
-        kernels.append(flat)
+        kernels.append(
+            [
+                [kernel_of(_means(stream.values, stream.result)) for stream in loop.streams]
+                for loop in recorder.loops
+            ]
+        )
         if index < max(disturbed, 1):
             kept.append(recorder.loops)
     loops = kept[0]
-    mean = [torch.stack(each).mean(dim=0) for each in zip(*kernels, strict=True)]
-    by_loop = _split(mean, [len(loop.streams) for loop in loops])
+    by_loop = [
+        [torch.stack(of_runs).mean(dim=0) for of_runs in zip(*of_loop, strict=True)]
+        for of_loop in zip(*kernels, strict=True)
+    ]
     samples = [
         _Sample(pipe, run, recorded, by_loop)
         for run, recorded in zip(runs, kept[:disturbed], strict=False)
@@ -188,12 +193,9 @@ class _Sample:
 
     def _displacement(self, at: int, number: int, step: int) -> Tensor:
         """Of the sample that enters `step`: along the error of a forecast of the step before."""
-        return self._error(at, number, step - 1) * self._scale(at, number, step)
-
-    def _scale(self, at: int, number: int, step: int) -> float:
         result = self._recorded[at].streams[number].result
         assert result is not None
-        return _SIZE * _rms(result)
+        return self._error(at, number, step - 1) * (_SIZE * _rms(result))
 
     def _error(self, at: int, number: int, step: int) -> Tensor:
         """The error of a forecast, in the channels that move the sample; its mean square is one."""
@@ -317,8 +319,3 @@ def _unit(error: Tensor) -> Tensor:
 
 def _rms(tensor: Tensor) -> float:
     return float(tensor.float().square().mean().sqrt())
-
-
-def _split(flat: list[Tensor], lengths: list[int]) -> list[list[Tensor]]:
-    parts: Iterator[Tensor] = iter(flat)
-    return [[next(parts) for _ in range(length)] for length in lengths]

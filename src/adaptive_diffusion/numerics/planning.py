@@ -30,6 +30,8 @@ __all__ = [
     "even_plan",
     "improve",
     "make_plan",
+    "neighbours",
+    "rising",
 ]
 
 Plan = tuple[int, ...]
@@ -83,13 +85,23 @@ def even_plan(steps: int, calls: int, begun: Plan = (0,)) -> Plan:
     :math:`a + (N - 1 - a)(1 - (1 - i/left)^{1.2})`. The exponent comes from the miniatures `emoji`
     without a prompt, `digits`, `motion`, `scenes` and `sounds`, where the seed decides.
     """
+    left = _calls_left(steps, calls, begun)
+    return rising(begun, steps, [1 - (1 - i / left) ** _DENSER for i in range(1, left + 1)])
+
+
+def rising(begun: Plan, steps: int, shares: Sequence[float]) -> Plan:
+    """`begun`, and the steps next to these shares of the way to the last one, none twice."""
     start, last = begun[-1], steps - 1
-    left = max(0, min(calls - len(begun), last - start))
     plan = begun
-    for i in range(1, left + 1):
-        place = round(start + (last - start) * (1 - (1 - i / left) ** _DENSER))
-        plan = (*plan, min(max(place, plan[-1] + 1), last - (left - i)))
+    for left, share in zip(range(len(shares) - 1, -1, -1), shares, strict=True):
+        place = round(start + (last - start) * share)
+        plan = (*plan, min(max(place, plan[-1] + 1), last - left))
     return plan
+
+
+def _calls_left(steps: int, calls: int, begun: Plan) -> int:
+    """How many more steps can be computed."""
+    return max(0, min(calls - len(begun), steps - 1 - begun[-1]))
 
 
 def best_plan(cost: RunCost, steps: int, calls: int, begun: Plan = (0,)) -> Plan:
@@ -144,7 +156,7 @@ def _places(steps: int, calls: int, begun: Plan) -> tuple[list[int], int]:
     Not all steps of a long loop, as far as the number of calls allows.
     """
     start, last = begun[-1], steps - 1
-    left = max(0, min(calls - len(begun), last - start))
+    left = _calls_left(steps, calls, begun)
     stride = max(1, min((last - start) // MOST_PLACES, (last - start) // max(1, left)))
     return [*range(start, last, stride), last], left
 
@@ -158,15 +170,18 @@ def improve(plan: Plan, cost: Callable[[Plan], float], fixed: int = 1) -> Plan:
     while least < before * (1 - 1e-9):
         before = least
         for k in range(fixed, len(plan) - 1):
-            moved = [(cost(other), other) for other in _moved(best, k)]
+            moved = [(cost(other), other) for other in neighbours(best, k, MOST_MOVES)]
             least, best = min([(least, best), *moved], key=lambda each: each[0])
     return best
 
 
-def _moved(plan: Plan, k: int) -> list[Plan]:
-    """Plans with the k-th step in another place between its neighbours: all, or some of many."""
+def neighbours(plan: Plan, k: int, most: int | None = None) -> list[Plan]:
+    """Plans with the k-th step in another place between the steps around it.
+
+    All of them, or about as many as `most`.
+    """
     before, after = plan[k - 1], plan[k + 1]
-    stride = max(1, (after - before) // MOST_MOVES)
+    stride = 1 if most is None else max(1, (after - before) // most)
     places = range(before + 1, after, stride)
     return [(*plan[:k], place, *plan[k + 1 :]) for place in places if place != plan[k]]
 

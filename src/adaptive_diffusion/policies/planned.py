@@ -73,8 +73,6 @@ class Planned(Policy):
         if not self.loops:
             return ()
         loop = min(self.loops, key=lambda streams: streams[0].distance(schedule))
-        if all(stream.on(schedule) is stream for stream in loop):
-            return loop
         return tuple(stream.on(schedule) for stream in loop)
 
     @functools.lru_cache(maxsize=256)  # noqa: B019

@@ -17,8 +17,8 @@ from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.measured import Measured
-from adaptive_diffusion.measurement import calls_needed, measure
-from adaptive_diffusion.numerics.planning import Plan
+from adaptive_diffusion.measurement import DISTURBED, calls_needed, measure
+from adaptive_diffusion.numerics.planning import Plan, neighbours, rising
 from adaptive_diffusion.plan_finder import TRIED_SAMPLES, PlanFinder
 from adaptive_diffusion.policies import FixedSchedule, Policy
 
@@ -29,7 +29,6 @@ LEARNING_SAMPLES = 4
 SEARCH_RUNS = 150
 """How many runs the search of one mask takes."""
 
-_DISTURBED = 2
 _EARLY = (1.0, 1.25, 1.5, 2.0)  # exponents of the masks a search starts from; 1 is even
 
 
@@ -101,10 +100,10 @@ class Learner:
     def _finder(self) -> tuple[PlanFinder, float]:
         """Also says what the measurement took."""
         runs = [functools.partial(self._sampler.run, [sample]) for sample in self._samples]
-        loops, dtype = measure(self._sampler.pipe, runs, _DISTURBED, self.notify)
+        loops, dtype = measure(self._sampler.pipe, runs, DISTURBED, self.notify)
         steps = sum(len(streams[0]) for streams in loops)
         measured = Measured(loops, self._sampler.settings.guidance, dtype)
-        return PlanFinder(measured, self._closeness), calls_needed(steps, len(runs), _DISTURBED)
+        return PlanFinder(measured, self._closeness), calls_needed(steps, len(runs))
 
     @functools.cached_property
     def _full(self) -> tuple[list[Medium], int]:
@@ -146,7 +145,8 @@ def search_plan(steps: int, calls: int, closeness: Callable[[Plan], float], tria
     best = max(tried, key=lambda plan: tried[plan])
     random = Random(0)
     while len(tried) < trials:
-        moves = [plan for plan in _moved(best) if plan not in tried]
+        inner = range(1, len(best) - 1)
+        moves = [plan for k in inner for plan in neighbours(best, k) if plan not in tried]
         if not moves:
             break
         plan = random.choice(moves)
@@ -158,18 +158,4 @@ def search_plan(steps: int, calls: int, closeness: Callable[[Plan], float], tria
 
 def _dense_early(steps: int, calls: int, exponent: float) -> Plan:
     """Steps whose distances grow like a power of their number."""
-    last = steps - 1
-    places = [round(last * (k / (calls - 1)) ** exponent) for k in range(calls)]
-    for k in range(1, calls):
-        places[k] = min(max(places[k], places[k - 1] + 1), last - (calls - 1 - k))
-    return tuple(places)
-
-
-def _moved(plan: Plan) -> list[Plan]:
-    """All plans in which one inner step stands elsewhere between its neighbours."""
-    return [
-        (*plan[:k], place, *plan[k + 1 :])
-        for k in range(1, len(plan) - 1)
-        for place in range(plan[k - 1] + 1, plan[k + 1])
-        if place != plan[k]
-    ]
+    return rising((0,), steps, [(k / (calls - 1)) ** exponent for k in range(1, calls)])

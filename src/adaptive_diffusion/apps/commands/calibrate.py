@@ -13,8 +13,6 @@ from adaptive_diffusion.apps.inputs import writable_file
 
 __all__ = ["calibrate"]
 
-_DISTURBED = 2  # samples, as `measure` has it
-
 
 def calibrate(
     wanted: PromptOptions,
@@ -58,7 +56,7 @@ def calibrate(
             [sample.prompt or "" for sample in planned] if sampler.is_conditional else len(planned)
         )
         count = len(choose_samples(asked, wanted.seed))  # raises on too few
-        measuring = calls_needed(settings.steps, math.ceil(count / 2), _DISTURBED)
+        measuring = calls_needed(settings.steps, math.ceil(count / 2))
         calls = count * settings.steps + measuring
         console.print(f"about {calls} denoiser calls to measure the model; then plans are tried")
         profile = run_calibration(
