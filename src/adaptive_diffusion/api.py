@@ -64,8 +64,7 @@ def enable(
     chosen = profile.policy_for(pipe, nfe, target_psnr)
     for difference in differences:
         warnings.warn(difference, stacklevel=2)
-    guidance = None if profile.measured is None else profile.measured.guidance
-    calibrated = pipelines.Calibrated(profile.steps, guidance)
+    calibrated = pipelines.Calibrated(profile.steps, profile.guidance)
     pipelines.enable(pipe, pipelines.Setting(chosen, on_step, calibrated))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import os
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -15,6 +14,7 @@ from adaptive_diffusion.adapters.diffusers.pipelines import far_in_steps
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.evidence import Evidence, Goal, require_count, require_number
 from adaptive_diffusion.identity import describe_model, describe_scheduler, prediction_of
+from adaptive_diffusion.json_file import read_json, write_json
 from adaptive_diffusion.measured import FoundPlan, Measured
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 
@@ -88,6 +88,11 @@ class Profile:
             f"{found} for {self.goal}: {self.evidence} (fitted to {self.evidence.fitting} others)"
         )
 
+    @property
+    def guidance(self) -> float | None:
+        """The guidance scale that the model was measured at; None if it was not, or had none."""
+        return None if self.measured is None else self.measured.guidance
+
     def policy(self, nfe: int | None = None, target_psnr: float | None = None) -> Policy:
         """What to enable: by default, what reaches the goal.
 
@@ -120,11 +125,13 @@ class Profile:
         used: the plan is then made as without a profile.
         """
         policy = self.policy(nfe, target_psnr)
-        if isinstance(policy, Planned) and prediction_of(self.scheduler) != prediction_of(
-            describe_scheduler(pipe)
-        ):
+        if isinstance(policy, Planned) and not self._means_the_same(pipe):
             return Planned(policy.nfe)
         return policy
+
+    def _means_the_same(self, pipe: Any) -> bool:
+        """Whether the pipeline's scheduler takes the model's output for what it was measured as."""
+        return prediction_of(describe_scheduler(pipe)) == prediction_of(self.scheduler)
 
     def _reaching(self, target: float) -> FoundPlan:
         """The plan of the fewest calls whose evidence says that it reaches a mean PSNR."""
@@ -162,9 +169,7 @@ class Profile:
             for part, (here, calibrated) in pairs.items()
             if here != calibrated
         ]
-        if self.nfe is not None and prediction_of(self.scheduler) != prediction_of(
-            describe_scheduler(pipe)
-        ):
+        if self.nfe is not None and not self._means_the_same(pipe):
             found.append("what was measured is not used: the outputs mean something else")
         if steps is not None and (line := far_in_steps(steps, self.steps)):
             found.append(line)
@@ -176,14 +181,7 @@ class Profile:
         Raises:
             OSError: if the file can't be written.
         """
-        path = Path(path)
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_json(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:
@@ -192,15 +190,7 @@ class Profile:
         Raises:
             ProfileError: if there is no such file, or it holds something else; says what.
         """
-        try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ProfileError(
-                f"profile {path} can't be read ({error.strerror}): make one with calibrate"
-            ) from error
-        except ValueError as error:  # not UTF-8, not JSON, or a ProfileError
-            reason = str(error) if isinstance(error, ProfileError) else f"not JSON ({error})"
-            raise ProfileError(f"profile {path} can't be used: {reason}") from error
+        return read_json(Path(path), cls.from_json)
 
     def publish(self, folder: str | os.PathLike[str]) -> Path:
         """Adds the profile to `adaptive_diffusion.json` in a model's folder, and returns that file.

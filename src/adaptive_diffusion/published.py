@@ -6,7 +6,6 @@ numbers of steps and guidance scales.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from adaptive_diffusion.errors import ProfileError
 from adaptive_diffusion.identity import describe_model, describe_scheduler
+from adaptive_diffusion.json_file import read_json, write_json
 from adaptive_diffusion.profile import Profile
 
 __all__ = ["FILE", "load_published", "publish"]
@@ -23,24 +23,11 @@ FILE = "adaptive_diffusion.json"
 
 
 def publish(profile: Profile, folder: str | os.PathLike[str]) -> Path:
-    """Adds a profile to the file in a model's folder, and returns the file.
-
-    It replaces one of the same model, scheduler, steps and guidance.
-
-    Raises:
-        ProfileError: if the file that is there holds something else.
-        OSError: if it can't be written.
-    """
+    """`Profile.publish`."""
     path = Path(folder) / FILE
-    others = _profiles(path) if path.exists() else []
+    others = read_json(path, _profiles) if path.exists() else []
     kept = [each for each in others if _call_of(each) != _call_of(profile)]
-    content = {"profiles": [each.to_json() for each in (*kept, profile)]}
-    unfinished = path.with_name(f".{FILE}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_json(path, {"profiles": [each.to_json() for each in (*kept, profile)]})
     return path
 
 
@@ -51,19 +38,8 @@ def load_published(
     guidance: float | None = None,
     **hub: Any,
 ) -> Profile:
-    """The profile published with a model that is nearest to a call.
-
-    Args:
-        source: a model's folder, or the id of its hub repository.
-        pipe: the pipeline; profiles of its model and scheduler come first.
-        steps: of the call.
-        guidance: its guidance scale.
-        hub: for `huggingface_hub.hf_hub_download`: `revision`, `token`, …
-
-    Raises:
-        ProfileError: if there is no such file, or it holds no profile.
-    """
-    found = _profiles(_file(source, hub))
+    """`Profile.from_pretrained`."""
+    found = read_json(_file(source, hub), _profiles)
     if not found:
         raise ProfileError(f"{source} has a {FILE} without profiles: add one with Profile.publish")
 
@@ -82,14 +58,13 @@ def load_published(
 
 
 def _guidance_gap(profile: Profile, guidance: float | None) -> float:
-    if guidance is None or profile.measured is None or profile.measured.guidance is None:
+    if guidance is None or profile.guidance is None:
         return 0.0
-    return abs(profile.measured.guidance - guidance)
+    return abs(profile.guidance - guidance)
 
 
 def _call_of(profile: Profile) -> tuple[Any, ...]:
-    guidance = None if profile.measured is None else profile.measured.guidance
-    return profile.model, profile.scheduler, profile.steps, guidance
+    return profile.model, profile.scheduler, profile.steps, profile.guidance
 
 
 def _file(source: str | os.PathLike[str], hub: dict[str, Any]) -> Path:
@@ -106,15 +81,9 @@ def _file(source: str | os.PathLike[str], hub: dict[str, Any]) -> Path:
         ) from error
 
 
-def _profiles(path: Path) -> list[Profile]:
+def _profiles(content: Any) -> list[Profile]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = content["profiles"]
-        return [Profile.from_json(each) for each in entries]
-    except OSError as error:
-        raise ProfileError(
-            f"profile {path} can't be read ({error.strerror}): make one with calibrate"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error) if isinstance(error, ProfileError) else "it holds no profiles"
-        raise ProfileError(f"profile {path} can't be used: {reason}") from error
+        entries = list(content["profiles"])
+    except (KeyError, TypeError):
+        raise ProfileError("it holds no profiles") from None
+    return [Profile.from_json(each) for each in entries]
