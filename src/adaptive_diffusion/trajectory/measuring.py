@@ -64,8 +64,8 @@ class _Led:
     turned = False
     repeats: bool | None = None
 
-    def __init__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> None:
-        self.forecaster = Forecaster(policy, schedule, samples, number)
+    def __init__(self, forecaster: Forecaster) -> None:
+        self.forecaster = forecaster
 
     def restart(self) -> None:
         """Nothing is forecast, so that nothing has to be forgotten."""
@@ -85,19 +85,12 @@ class Recorder:
             self.loops.append(RecordedLoop(schedule))
         stream = RecordedStream()
         self.loops[-1].streams.append(stream)
-        return _Recorded(policy, schedule, samples, number, stream)
+        return _Recorded(Forecaster(policy, schedule, samples, number), stream)
 
 
 class _Recorded(_Led):
-    def __init__(
-        self,
-        policy: Policy,
-        schedule: NoiseSchedule,
-        samples: int,
-        number: int,
-        record: RecordedStream,
-    ) -> None:
-        super().__init__(policy, schedule, samples, number)
+    def __init__(self, forecaster: Forecaster, record: RecordedStream) -> None:
+        super().__init__(forecaster)
         self._record = record
 
     def advance(
@@ -142,45 +135,56 @@ class Disturbed:
     def __call__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> _Led:
         if number == 0:
             self._loop += 1
-        stream = _DisturbedStream(policy, schedule, samples, number)
-        stream.begin(self._recorded[self._loop].streams[number], self)
+        forecaster = Forecaster(policy, schedule, samples, number)
+        recorded = self._recorded[self._loop].streams[number]
+        if self._loop > self._disturbance.loop:
+            return _DisturbedStream(forecaster, recorded, self, follows=0)
         if self._loop < self._disturbance.loop:
-            stream.follows = len(schedule)
-        elif self._loop == self._disturbance.loop:
-            stream.follows = self._disturbance.step + 1
-            if number == self._disturbance.stream:
-                stream.error = self._disturbance.error
-            self.results.append(None)
-            stream.number = number
-        return stream
+            return _DisturbedStream(forecaster, recorded, self, follows=len(schedule))
+        self.results.append(None)
+        return _DisturbedStream(
+            forecaster,
+            recorded,
+            self,
+            follows=self._disturbance.step + 1,
+            error=self._disturbance.error if number == self._disturbance.stream else None,
+            number=number,
+        )
 
 
 class _DisturbedStream(_Led):
-    follows = 0
-    error: Tensor | None = None
-    number: int | None = None
-
-    def begin(self, recorded: RecordedStream, run: Disturbed) -> None:
+    def __init__(
+        self,
+        forecaster: Forecaster,
+        recorded: RecordedStream,
+        run: Disturbed,
+        follows: int,
+        error: Tensor | None = None,
+        number: int | None = None,
+    ) -> None:
+        super().__init__(forecaster)
         self._recorded = recorded
         self._run = run
+        self._follows = follows  # so many recorded outputs; an error is in the last of them
+        self._error = error
+        self._number = number  # in the disturbed loop
 
     def advance(
         self, step: int, mask: list[bool], output: Tensor, sample: Tensor, solver: SolverStep
     ) -> Tensor:
-        if step < self.follows:
+        if step < self._follows:
             output = self._recorded.outputs[step].to(output)
-        if step == self.follows - 1 and self.error is not None:
-            result = self._disturb(output, sample, solver)
+        if step == self._follows - 1 and self._error is not None:
+            result = self._disturb(output, sample, solver, self._error.to(output))
         else:
             result = solver.run(output, sample)
-        if self.number is not None:
-            self._run.results[self.number] = result.detach().cpu().clone()
+        if self._number is not None:
+            self._run.results[self._number] = result.detach().cpu().clone()
         return result
 
-    def _disturb(self, output: Tensor, sample: Tensor, solver: SolverStep) -> Tensor:
+    def _disturb(self, output: Tensor, sample: Tensor, solver: SolverStep, error: Tensor) -> Tensor:
         """Takes the step with the error, and before without it, to see how far it moves."""
-        assert self.error is not None
-        error, state, before = self.error.to(output), solver.state(), sample.clone()
+        state, before = solver.state(), sample.clone()
         without = solver.run(output, sample).clone()
         solver.restore(state)
         disturbed = output.clone()
@@ -215,22 +219,23 @@ class Displaced:
     def __call__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> _Led:
         if number == 0:
             self._loop += 1
-        stream = _DisplacedStream(policy, schedule, samples, number)
-        stream.begin(
+        return _DisplacedStream(
+            Forecaster(policy, schedule, samples, number),
             self._recorded[self._loop].streams[number],
             self._moves[self._loop][number],
             self.responses[self._loop][number],
         )
-        return stream
 
 
 class _DisplacedStream(_Led):
-    def begin(
+    def __init__(
         self,
+        forecaster: Forecaster,
         recorded: RecordedStream,
         moves: list[Tensor | None],
         responses: list[Response | None],
     ) -> None:
+        super().__init__(forecaster)
         self._recorded = recorded
         self._moves = moves
         self._responses = responses
