@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from operators import counted
-from torch import Tensor
+from toy_solver import Step
 from toy_statistics import statistics_on
 
 from adaptive_diffusion import ErrorControlled, NoiseSchedule, Planned, Policy
@@ -23,21 +23,6 @@ POLICIES: dict[str, Policy] = {
     "not measured": Planned(8),
     "error controlled": ErrorControlled(0.05),
 }
-
-
-class Step:
-    """x' = x - 0.1 e."""
-
-    drew_noise = False
-
-    def state(self) -> None:
-        return None
-
-    def restore(self, state: None) -> None:
-        pass
-
-    def run(self, output: Tensor, sample: Tensor) -> Tensor:
-        return sample - 0.1 * output
 
 
 def counts(policy: Policy, samples: int) -> tuple[list[bool], list[Counter[str]]]:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from toy_solver import Step
 
 from adaptive_diffusion import (
     ErrorControlled,
@@ -26,21 +27,6 @@ from adaptive_diffusion.trajectory import Trajectory
 
 STEPS = 16
 SCHEDULE = NoiseSchedule.uniform(STEPS)
-
-
-class Step:
-    """x' = x - 0.1 e, a solver without a state."""
-
-    drew_noise = False
-
-    def state(self) -> None:
-        return None
-
-    def restore(self, state: None) -> None:
-        pass
-
-    def run(self, output: Tensor, sample: Tensor) -> Tensor:
-        return sample - 0.1 * output
 
 
 def denoise(x: Tensor, step: int) -> Tensor:

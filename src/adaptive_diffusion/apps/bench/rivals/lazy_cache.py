@@ -12,19 +12,17 @@ column.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
-from adaptive_diffusion.adapters.diffusers.components import schedulers
 from adaptive_diffusion.adapters.diffusers.scheduler_step import noise_schedule
 from adaptive_diffusion.apps.bench.rivals.base import Rival, Work
 from adaptive_diffusion.apps.bench.rivals.change_rate import ChangeRate, is_within
 from adaptive_diffusion.apps.bench.rivals.meter import metered
-from adaptive_diffusion.apps.bench.rivals.skipping import Rule, Skipping, Step
+from adaptive_diffusion.apps.bench.rivals.skipping import Rule, Skipping, Step, scheduler_at_work
 
 __all__ = ["LazyCache"]
 
@@ -48,9 +46,7 @@ class LazyCache(Rival):
         self.name = f"LazyCache, threshold {threshold:g}"
 
     def reason_against(self, pipe: Any) -> str | None:
-        scheduler = copy.deepcopy(schedulers(pipe)[0])
-        shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
-        scheduler.set_timesteps(10, **shift)
+        scheduler = scheduler_at_work(pipe)
         if self._rule(scheduler) is None:
             name = type(scheduler).__name__
             return f"LazyCache needs the noise levels, and those of {name} are not known"

@@ -38,7 +38,6 @@ Where the description leaves something open, what favours the method was chosen:
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,11 +47,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.adapters.diffusers.components import schedulers
 from adaptive_diffusion.adapters.diffusers.scheduler_step import noise_schedule
 from adaptive_diffusion.apps.bench.rivals.base import Rival, Work
 from adaptive_diffusion.apps.bench.rivals.meter import metered
-from adaptive_diffusion.apps.bench.rivals.skipping import Rule, Skipping, Step
+from adaptive_diffusion.apps.bench.rivals.skipping import Rule, Skipping, Step, scheduler_at_work
 
 __all__ = ["Sada"]
 
@@ -79,12 +77,10 @@ class Sada(Rival):
         self.name = f"SADA, interval {interval}, {terms} terms, {beginnings}"
 
     def reason_against(self, pipe: Any) -> str | None:
-        scheduler = copy.deepcopy(schedulers(pipe)[0])
+        scheduler = scheduler_at_work(pipe)
         name = type(scheduler).__name__
         if getattr(scheduler, "order", 1) != 1:
             return f"SADA needs one evaluation per step, and {name} makes more"
-        shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
-        scheduler.set_timesteps(10, **shift)
         if not _levels(scheduler):
             return f"SADA needs the noise levels, and those of {name} are not known"
         return None

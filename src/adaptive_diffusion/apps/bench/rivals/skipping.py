@@ -7,6 +7,7 @@ has been taken.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adaptive_diffusion.adapters.diffusers.components import schedulers
 from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     SchedulerStep,
@@ -23,7 +25,15 @@ from adaptive_diffusion.adapters.diffusers.scheduler_step import (
 )
 from adaptive_diffusion.apps.bench.rivals.meter import Meter
 
-__all__ = ["Rule", "Skipping", "Step"]
+__all__ = ["Rule", "Skipping", "Step", "scheduler_at_work"]
+
+
+def scheduler_at_work(pipe: Any) -> Any:
+    """A copy of the pipeline's scheduler that has timesteps, to see whether a rule fits it."""
+    scheduler = copy.deepcopy(schedulers(pipe)[0])
+    shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
+    scheduler.set_timesteps(10, **shift)
+    return scheduler
 
 
 @dataclass(frozen=True)
