@@ -41,7 +41,7 @@ def test_enable_generate_report_disable(tiny: Tiny) -> None:
     assert len(report.nfe) == 2
     assert report.mask[0][:3] == [True] * 3
     assert report.mask[0][-1]
-    assert report.speedup > 1.1
+    assert report.nfe_reduction > 1.1
     assert report.seconds > 0
     assert 0 < relative_difference(skipped, plain) < 0.1
     ad.disable(pipe)

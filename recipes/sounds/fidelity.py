@@ -43,7 +43,7 @@ def make(pipe: Any, steps: int = STEPS) -> Spectrograms:
 
 def compared(made: Spectrograms, full: Spectrograms, nfe: float) -> dict[str, float]:
     """The cost, and mean and worst PSNR in decibels of each kind of spectrogram."""
-    row = {"nfe": round(nfe, 2), "speedup": round(STEPS / nfe, 2)}
+    row = {"nfe": round(nfe, 2), "nfe_reduction": round(STEPS / nfe, 2)}
     for kind, reference in full.items():
         values = ad.psnr(made[kind], reference, data_range=2.0)
         row[f"{kind}_mean_db"] = round(values.mean().item(), 2)

@@ -338,7 +338,7 @@ def _evidence(outcomes: Sequence[Outcome], fitting: int) -> Evidence:
         ssim_mean=fmean(similarities) if similarities else None,
         ssim_worst_tenth=_worst_tenth(similarities) if similarities else None,
         nfe=nfe,
-        speedup=fmean(outcome.steps for outcome in outcomes) / nfe,
+        nfe_reduction=fmean(outcome.steps for outcome in outcomes) / nfe,
     )
 
 

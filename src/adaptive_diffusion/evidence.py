@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 from adaptive_diffusion.errors import ProfileError
 
-__all__ = ["WORST_TENTH_BELOW", "Evidence", "Goal", "require_count", "require_number"]
+__all__ = [
+    "WORST_TENTH_BELOW",
+    "Evidence",
+    "Goal",
+    "require_count",
+    "require_fields",
+    "require_number",
+]
 
 WORST_TENTH_BELOW = 3.0
 """How far below a target for the mean PSNR the worst tenth may be, in dB."""
@@ -55,7 +63,7 @@ class Evidence:
         ssim_mean: mean SSIM; None for pictures too small to have one.
         ssim_worst_tenth: mean of the worst tenth, or None.
         nfe: mean number of denoiser evaluations.
-        speedup: the full run's evaluations over that.
+        nfe_reduction: the full run's evaluations over that.
     """
 
     fitting: int
@@ -66,7 +74,7 @@ class Evidence:
     ssim_mean: float | None
     ssim_worst_tenth: float | None
     nfe: float
-    speedup: float
+    nfe_reduction: float
 
     def __post_init__(self) -> None:
         for name in ("fitting", "held_out"):
@@ -76,8 +84,20 @@ class Evidence:
         for name in ("ssim_mean", "ssim_worst_tenth"):
             if getattr(self, name) is not None:
                 require_number(f"evidence.{name}", getattr(self, name))
-        for name in ("nfe", "speedup"):
+        for name in ("nfe", "nfe_reduction"):
             require_number(f"evidence.{name}", getattr(self, name), above=0)
+
+    @classmethod
+    def from_json(cls, found: Any) -> Evidence:
+        """Evidence from a file; in old ones `nfe_reduction` is called `speedup`.
+
+        Raises:
+            ProfileError: if it is something else; says what.
+        """
+        if isinstance(found, dict):
+            found = {"nfe_reduction" if name == "speedup" else name: found[name] for name in found}
+        require_fields(cls, found, "evidence")
+        return cls(**found)
 
     def reaches(self, target: float) -> bool:
         """Whether the mean is at least `target` dB, and that of the worst tenth 3 dB less."""
@@ -86,7 +106,7 @@ class Evidence:
     def __str__(self) -> str:
         similarity = "" if self.ssim_mean is None else f", SSIM {self.ssim_mean:.4f}"
         return (
-            f"{self.speedup:.2f}x fewer evaluations ({self.nfe:.1f}) at a PSNR of "
+            f"{self.nfe_reduction:.2f}x fewer evaluations ({self.nfe:.1f}) at a PSNR of "
             f"{self.psnr_mean:.1f} dB, worst tenth {self.psnr_worst_tenth:.1f}, "
             f"worst {self.psnr_worst:.1f}{similarity}, on {self.held_out} samples held out"
         )
@@ -104,3 +124,14 @@ def require_count(name: str, value: object, at_least: int = 1) -> None:
     """Raises `ProfileError` unless `value` is a whole number, and no less than that."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ProfileError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+
+
+def require_fields(kind: Any, found: object, what: str) -> None:
+    """Raises `ProfileError` unless `found` is a JSON object with the fields of a dataclass."""
+    if not isinstance(found, dict):
+        raise ProfileError(f"{what} must be a JSON object, not {found!r}")
+    known = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    for problem, names in (("lacks", needed - found.keys()), ("has unknown", found.keys() - known)):
+        if names:
+            raise ProfileError(f"{what} {problem} {', '.join(sorted(names))}")

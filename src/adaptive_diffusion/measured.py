@@ -163,5 +163,5 @@ def _plan_from_json(found: dict[str, Any]) -> FoundPlan:
         nfe,
         steps,
         _number("nugget", found["nugget"]),
-        None if evidence is None else Evidence(**evidence),
+        None if evidence is None else Evidence.from_json(evidence),
     )

@@ -5,14 +5,20 @@ from __future__ import annotations
 import datetime
 import math
 import os
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline
 from adaptive_diffusion.adapters.diffusers.pipelines import far_in_steps
 from adaptive_diffusion.errors import PolicyError, ProfileError
-from adaptive_diffusion.evidence import Evidence, Goal, require_count, require_number
+from adaptive_diffusion.evidence import (
+    Evidence,
+    Goal,
+    require_count,
+    require_fields,
+    require_number,
+)
 from adaptive_diffusion.identity import describe_model, describe_scheduler, prediction_of
 from adaptive_diffusion.json_file import read_json, write_json
 from adaptive_diffusion.measured import FoundPlan, Measured
@@ -245,25 +251,14 @@ class Profile:
         Raises:
             ProfileError: if it is something else; says what.
         """
-        _require_fields(cls, found, "the profile")
-        _require_fields(Goal, found["goal"], "goal")
-        _require_fields(Evidence, found["evidence"], "evidence")
+        require_fields(cls, found, "the profile")
+        require_fields(Goal, found["goal"], "goal")
         steps = found["steps"]
         content = found | {
             "steps": tuple(steps) if isinstance(steps, list) else steps,
             "goal": Goal(**found["goal"]),
-            "evidence": Evidence(**found["evidence"]),
+            "evidence": Evidence.from_json(found["evidence"]),
         }
         if found.get("measured") is not None:
             content["measured"] = Measured.from_json(found["measured"])
         return cls(**content)
-
-
-def _require_fields(kind: Any, found: object, what: str) -> None:
-    if not isinstance(found, dict):
-        raise ProfileError(f"{what} must be a JSON object, not {found!r}")
-    known = {field.name for field in fields(kind)}
-    needed = {field.name for field in fields(kind) if field.default is MISSING}
-    for problem, names in (("lacks", needed - found.keys()), ("has unknown", found.keys() - known)):
-        if names:
-            raise ProfileError(f"{what} {problem} {', '.join(sorted(names))}")

@@ -11,7 +11,7 @@ from adaptive_diffusion.checking import Check, Finding, Status
 
 FIGURES = {
     "steps": 20.0,
-    "speedup": 2.0,
+    "nfe_reduction": 2.0,
     "psnr_default": 41.26,
     "seconds_plain": 3.0,
     "seconds_default": 2.0,

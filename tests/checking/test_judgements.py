@@ -107,7 +107,7 @@ def test_default(offset: float, floor: float, mask: list[list[bool]], status: St
     figures: dict[str, float] = {}
     found = judgements.of_default(trial(offset, mask=mask), trial(), floor, figures)
     assert found.status is status
-    assert figures["speedup"] == 6 / sum(mask[0])
+    assert figures["nfe_reduction"] == 6 / sum(mask[0])
 
 
 TWO = [HALVED[0], [True, True, True, False, True, True]]

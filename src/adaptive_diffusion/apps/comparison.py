@@ -8,7 +8,7 @@ For every sample, and always against the same model's own full run with the same
    end of the pipeline's call, without decoding where the pipeline can leave that out.
 
 Samples are run one at a time: in a batch a step is only saved when all of its samples skip it, and
-a prompt would have no speed-up of its own.
+a prompt would have no time of its own.
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ class Comparison:
         """Fewer steps at the same cost."""
         return self.baselines[0]
 
-    def speedup_nfe(self, result: Result, index: int | None = None) -> float:
+    def nfe_reduction(self, result: Result, index: int | None = None) -> float:
         """Evaluations of the full run over those of `result`: of one sample, or of all together."""
         return _ratio(self.full.nfe, result.nfe, index)
 
-    def speedup_wall(self, result: Result, index: int | None = None) -> float:
+    def speedup(self, result: Result, index: int | None = None) -> float:
         """Seconds of the full run over those of `result`: of one sample, or of all together."""
         return _ratio(self.full.seconds, result.seconds, index)
 

@@ -55,7 +55,7 @@ def _title(report: Mapping[str, Any]) -> str:
     scheduler = report["scheduler"].removesuffix("Scheduler")
     return (
         f"{report['model']}, {scheduler}, {report['steps']} steps, {report['policy_text']}: "
-        f"{report['speedup_nfe']:.2f}× fewer calls, {report['speedup_wall']:.2f}× faster"
+        f"{report['nfe_reduction']:.2f}× fewer calls, {report['speedup']:.2f}× faster"
     )
 
 

@@ -112,8 +112,8 @@ def comparison_table(comparison: Comparison) -> Table:
             escape(sample.label),
             str(sample.seed),
             str(ours.nfe[index]),
-            f"{comparison.speedup_nfe(ours, index):.2f}x",
-            f"{comparison.speedup_wall(ours, index):.2f}x",
+            f"{comparison.nfe_reduction(ours, index):.2f}x",
+            f"{comparison.speedup(ours, index):.2f}x",
             decibels(ours.psnr_db[index]),
             similarity(ours.ssim[index]),
         )
@@ -135,7 +135,7 @@ def plan_table(measured: Measured) -> Table:
         if plan.evidence is not None:
             table.add_row(
                 str(plan.nfe),
-                f"{plan.evidence.speedup:.2f}x",
+                f"{plan.evidence.nfe_reduction:.2f}x",
                 decibels(plan.evidence.psnr_mean),
                 decibels(plan.evidence.psnr_worst_tenth),
                 decibels(plan.evidence.psnr_worst),
@@ -190,8 +190,8 @@ def _summary(name: str, comparison: Comparison, result: Result) -> list[str]:
         name,
         "",
         f"{sum(result.nfe) / len(result.nfe):.4g}",
-        f"{comparison.speedup_nfe(result):.2f}x",
-        f"{comparison.speedup_wall(result):.2f}x",
+        f"{comparison.nfe_reduction(result):.2f}x",
+        f"{comparison.speedup(result):.2f}x",
         decibels(result.mean_psnr_db),
         similarity(result.mean_ssim),
     ]

@@ -164,8 +164,8 @@ def _describe(axes: Axes, comparison: Comparison, row: int, height: float) -> No
         box.set_linewidth(0.8 if len(mask) <= 120 else 0)
         axes.add_patch(box)
     nfe = f"{result.nfe[row]} of {comparison.full.nfe[row]} denoiser calls"
-    fewer = f"{comparison.speedup_nfe(result, row):.2f}× fewer"
-    faster = f"{comparison.speedup_wall(result, row):.2f}× faster"
+    fewer = f"{comparison.nfe_reduction(result, row):.2f}× fewer"
+    faster = f"{comparison.speedup(result, row):.2f}× faster"
     axes.text(left, middle + 0.22, f"{nfe}: {fewer}, {faster}", size=9, color=_INK, va="top")
     closeness = f"PSNR {decibels(result.psnr_db[row])}, SSIM {similarity(result.ssim[row])}"
     axes.text(left, middle + 0.46, closeness, size=9, color=_QUIET, va="top")

@@ -4,8 +4,9 @@ JSON has neither infinity nor NaN: what is not a number (the SSIM of pictures be
 null. A sample that is the full run's to the last bit has an infinite PSNR, written
 as `"psnr_db": null` with `"identical": true`. Means of PSNR are taken over the samples that differ
 (all the others would only raise them); of a clip, a sample's PSNR and SSIM are the means over its
-frames, of a sound, they are those of its spectrogram. Over all samples, a speed-up is the full
-runs' total over the accelerated runs' total, and `nfe` is a mean.
+frames, of a sound, they are those of its spectrogram. `nfe_reduction` is the full run's evaluations
+over the accelerated run's, `speedup` the same of the seconds; over all samples, of their totals,
+where `nfe` is a mean.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ def to_json(record: Mapping[str, Any]) -> str:
 def _summary(comparison: Comparison, result: Result) -> dict[str, Any]:
     return {
         "nfe": _mean(result.nfe),
-        "speedup_nfe": comparison.speedup_nfe(result),
-        "speedup_wall": comparison.speedup_wall(result),
+        "nfe_reduction": comparison.nfe_reduction(result),
+        "speedup": comparison.speedup(result),
         "psnr_db": _or_null(result.mean_psnr_db),
         "psnr_db_worst": _or_null(min(result.psnr_db)),
         "ssim": _or_null(result.mean_ssim),
@@ -103,8 +104,8 @@ def _sample(comparison: Comparison, index: int) -> dict[str, Any]:
         "prompt": sample.prompt,
         "seed": sample.seed,
         "nfe": result.nfe[index],
-        "speedup_nfe": comparison.speedup_nfe(result, index),
-        "speedup_wall": comparison.speedup_wall(result, index),
+        "nfe_reduction": comparison.nfe_reduction(result, index),
+        "speedup": comparison.speedup(result, index),
         "psnr_db": _or_null(result.psnr_db[index]),
         "ssim": _or_null(result.ssim[index]),
         "identical": result.psnr_db[index] == math.inf,

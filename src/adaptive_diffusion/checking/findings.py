@@ -113,13 +113,14 @@ class Check:
 
     def _expectation(self) -> str:
         figures = self.figures
-        if "speedup" not in figures:
+        if "nfe_reduction" not in figures:
             return "see below"
         faster = figures["seconds_plain"] / figures["seconds_default"]
         distance = figures["psnr_default"]
         close = "the same result" if math.isinf(distance) else f"{distance:.1f} dB PSNR"
         return (
-            f"{figures['speedup']:.2f}x fewer denoiser calls at {figures['steps']:.0f} steps, "
+            f"{figures['nfe_reduction']:.2f}x fewer denoiser calls at "
+            f"{figures['steps']:.0f} steps, "
             f"{faster:.2f}x the speed, {close}"
         )
 

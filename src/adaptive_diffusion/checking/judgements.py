@@ -143,7 +143,7 @@ def of_default(
     distance = trial.outputs.decibels(plain.outputs)
     figures.update(
         nfe=fmean(report.nfe),
-        speedup=report.speedup,
+        nfe_reduction=report.nfe_reduction,
         psnr_default=distance,
         seconds_plain=plain.seconds,
         seconds_default=trial.seconds,
@@ -156,7 +156,7 @@ def of_default(
     )
     if plain.outputs.is_finite and not trial.outputs.is_finite:
         status, text = Status.FAULT, "The result has values that are not numbers."
-    elif report.speedup == 1:
+    elif report.nfe_reduction == 1:
         status = Status.LIMIT
         text = f"None of {report.steps} steps was skipped. Ask for more steps."
     elif distance < min(_LOW, floor - _APART):

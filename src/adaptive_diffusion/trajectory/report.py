@@ -48,8 +48,8 @@ class Report:
         return [sum(row) for row in self.mask]
 
     @property
-    def speedup(self) -> float:
-        """Steps over the mean number of denoiser evaluations."""
+    def nfe_reduction(self) -> float:
+        """Steps over the mean number of denoiser evaluations: a ratio of calls, not of time."""
         return self.steps * len(self.nfe) / sum(self.nfe) if self.steps else 1.0
 
     def __str__(self) -> str:
@@ -58,8 +58,8 @@ class Report:
         else:
             evaluations = ", ".join(map(str, self.nfe))
             line = (
-                f"{self.steps} steps, {evaluations} denoiser evaluations: {self.speedup:.2f}x fewer"
-                f", {self.seconds:.2f} s, {self.policy}"
+                f"{self.steps} steps, {evaluations} denoiser evaluations: "
+                f"{self.nfe_reduction:.2f}x fewer, {self.seconds:.2f} s, {self.policy}"
             )
         return "; ".join([line, *self.notes])
 
@@ -75,5 +75,5 @@ class Report:
             _, axes = pyplot.subplots(figsize=(8, 0.6 + 0.3 * rows), layout="constrained")
         axes.imshow(self.mask, aspect="auto", cmap="Blues", vmin=0, vmax=1.2)
         axes.set(xlabel="step", ylabel="sample", yticks=range(len(self.mask)))
-        axes.set_title(f"{self.speedup:.2f}x fewer denoiser evaluations")
+        axes.set_title(f"{self.nfe_reduction:.2f}x fewer denoiser evaluations")
         return axes

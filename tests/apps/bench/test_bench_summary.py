@@ -85,7 +85,7 @@ def test_the_frontier_never_promises_more_than_rows_around_have(pairs, nfe):
 def test_a_row_that_saves_nothing_is_no_neighbour():
     """Else the value beside it would be half the full run's own."""
     found = cell(row("ours", 20, 50), row("ours", 48, 120))
-    assert equal_cost(found, speedup=2).ours is None
+    assert equal_cost(found, nfe_reduction=2).ours is None
 
 
 def cell(*rows: RowSummary) -> CellSummary:
@@ -101,7 +101,7 @@ def test_equal_cost_compares_ours_the_papers_rule_and_the_best_other():
             *(row("UniPC", nfe, 45) for nfe in (20, 12)),
             *(row("broken", nfe, 99, failures=1) for nfe in (30, 12)),
         ),
-        speedup=2,
+        nfe_reduction=2,
     )
     assert compared.ours.mean == pytest.approx(70 - 30 / 24)
     assert compared.best_family == "fewer steps"  # UniPC has no row as expensive, broken failed
@@ -116,7 +116,7 @@ def test_plans_stand_beside_error_control_and_are_no_others():
         *(row("ours: nfe", nfe, 60) for nfe in (30, 12)),
         *(row("searched mask: reuse", nfe, 40) for nfe in (30, 12)),
     )
-    compared = equal_cost(found, speedup=2)
+    compared = equal_cost(found, nfe_reduction=2)
     assert (compared.ours.mean, compared.planned.mean, compared.measured.mean) == (50, 60, 70)
     assert compared.best_family == "searched mask: reuse"
     assert compared.gain_of_measured == 30
@@ -127,7 +127,7 @@ def test_plans_stand_beside_error_control_and_are_no_others():
 
 
 def test_the_default_policy_is_compared_at_its_own_cost():
-    default = replace(row("ours", 16, 60), name=OUR_DEFAULT, speedup_nfe=3.0, speedup_wall=2.5)
+    default = replace(row("ours", 16, 60), name=OUR_DEFAULT, nfe_reduction=3.0, speedup=2.5)
     found = cell(
         default,
         row("ours", 14, 65),  # another tolerance, cheaper and closer: not the default
@@ -188,7 +188,7 @@ def test_a_row_in_means(tmp_path):
     assert (ours.samples, ours.failures, ours.errors) == (19, 1, ("RuntimeError: bad luck",))
     assert ours.psnr_db.mean == pytest.approx(40 + (190 - 7) / 19)
     assert (ours.psnr_db.tenth, ours.psnr_db.worst) == (40.5, 40)
-    assert (ours.speedup_nfe, ours.speedup_wall, ours.fid) == (3, 2, 39)
+    assert (ours.nfe_reduction, ours.speedup, ours.fid) == (3, 2, 39)
     assert (ours.ssim, ours.memory_gib) == (None, None)
     assert found.family("ours") == []  # a family's curve is over all samples
     text = table("Title", ["About"], [found])

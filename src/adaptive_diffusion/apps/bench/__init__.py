@@ -8,6 +8,6 @@ ways      makes one sample in one way
 run       for each cell, for each sample, every row; what is measured goes into the store
 fidelity  how close two pictures are
 store     one JSON line per measurement, so that a run that was killed goes on
-summary   means, speed-ups, and what each family gives at equal cost
+summary   means, ratios, and what each family gives at equal cost
 outputs   results.csv, summary.json, table.md and the plots, all made from the store
 """

@@ -47,7 +47,7 @@ _PANEL = (4.4, 3.3)  # inches
 _LEGEND_COLUMN = 2.4
 _MAX_COLUMNS = 3
 _MAX_LABELS = 24  # samples whose names are written beside their masks
-_LEAST_SPEEDUP = 1.25
+_LEAST_REDUCTION = 1.25
 _TICKS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20)
 
 _Records = Mapping[Key, Mapping[str, Any]]
@@ -139,12 +139,12 @@ def _style_frontier(axes: Axes, cell: CellSummary) -> None:
     axes.xaxis.set_major_locator(FixedLocator(_TICKS))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}×")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(left=_LEAST_SPEEDUP * 0.97)
+    axes.set_xlim(left=_LEAST_REDUCTION * 0.97)
     shown = [
         row.psnr_db.mean
         for name in families(cell)
         for row in cell.family(name)
-        if row.psnr_db and row.speedup_nfe and row.speedup_nfe >= _LEAST_SPEEDUP
+        if row.psnr_db and row.nfe_reduction and row.nfe_reduction >= _LEAST_REDUCTION
     ]
     if shown:
         axes.set_ylim(min(shown) - 2, max(shown) + 2)

@@ -27,7 +27,7 @@ from adaptive_diffusion.apps.bench.rows import (
 from adaptive_diffusion.apps.bench.store import Key
 
 __all__ = [
-    "SPEEDUPS",
+    "REDUCTIONS",
     "CellSummary",
     "EqualCost",
     "Fidelity",
@@ -41,7 +41,7 @@ __all__ = [
     "worst_tenth",
 ]
 
-SPEEDUPS = (2.0, 3.0, 4.0)
+REDUCTIONS = (2.0, 3.0, 4.0)
 """How many times fewer evaluations families are compared at."""
 
 _Records = Mapping[Key, Mapping[str, Any]]
@@ -65,8 +65,8 @@ class RowSummary:
         errors: those of the samples that did not, each only once.
         failures: how many did not come out.
         nfe: mean number of evaluations.
-        speedup_nfe: the full runs' evaluations over the row's.
-        speedup_wall: the full runs' seconds over the row's, over the timed samples.
+        nfe_reduction: the full runs' evaluations over the row's.
+        speedup: the full runs' seconds over the row's, over the timed samples.
         learning: evaluations that it took to find the row's policy, on other samples.
     """
 
@@ -76,8 +76,8 @@ class RowSummary:
     failures: int
     errors: tuple[str, ...] = ()
     nfe: float | None = None
-    speedup_nfe: float | None = None
-    speedup_wall: float | None = None
+    nfe_reduction: float | None = None
+    speedup: float | None = None
     psnr_db: Fidelity | None = None
     ssim: float | None = None
     lpips: float | None = None
@@ -127,7 +127,7 @@ class EqualCost:
     """
 
     cell: Cell
-    speedup: float
+    nfe_reduction: float
     ours: Fidelity | None
     planned: Fidelity | None
     measured: Fidelity | None
@@ -194,8 +194,8 @@ def _row(
         failures=len(errors),
         errors=tuple(dict.fromkeys(errors)),
         nfe=fmean(nfe),
-        speedup_nfe=None if None in whole else sum(filter(None, whole)) / sum(nfe),
-        speedup_wall=_ratio(values("full_seconds"), values("seconds")),
+        nfe_reduction=None if None in whole else sum(filter(None, whole)) / sum(nfe),
+        speedup=_ratio(values("full_seconds"), values("seconds")),
         psnr_db=Fidelity(fmean(decibels), worst_tenth(decibels), min(decibels)),
         ssim=_mean(values("ssim")),
         lpips=_mean(values("lpips")),
@@ -253,17 +253,17 @@ def fidelity_at(points: Sequence[tuple[float, Fidelity]], nfe: float) -> Fidelit
 def at_default(cell: CellSummary) -> tuple[RowSummary, EqualCost] | None:
     """The default policy's row, and the families at its cost; None if it was not measured."""
     row = next((each for each in cell.family(OURS) if each.name == OUR_DEFAULT), None)
-    if row is None or row.speedup_nfe is None:
+    if row is None or row.nfe_reduction is None:
         return None
-    compared = equal_cost(cell, row.speedup_nfe)
+    compared = equal_cost(cell, row.nfe_reduction)
     return None if compared is None else (row, replace(compared, ours=row.psnr_db))
 
 
-def equal_cost(cell: CellSummary, speedup: float) -> EqualCost | None:
+def equal_cost(cell: CellSummary, nfe_reduction: float) -> EqualCost | None:
     """The families at so many times fewer evaluations; None for a cell without a full run."""
     if cell.full_nfe is None:
         return None
-    nfe = cell.full_nfe / speedup
+    nfe = cell.full_nfe / nfe_reduction
     found = {name: fidelity_at(frontier(cell.family(name)), nfe) for name in families(cell)}
     others = {
         name: fidelity
@@ -273,7 +273,7 @@ def equal_cost(cell: CellSummary, speedup: float) -> EqualCost | None:
     best = max(others, key=lambda name: others[name].mean, default=None)
     return EqualCost(
         cell.cell,
-        speedup,
+        nfe_reduction,
         ours=found.get(OURS),
         planned=found.get(PLANNED),
         measured=found.get(MEASURED),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from adaptive_diffusion.apps.bench.rows import FULL, MEASURED, PLANNED
 from adaptive_diffusion.apps.bench.summary import (
-    SPEEDUPS,
+    REDUCTIONS,
     CellSummary,
     EqualCost,
     Fidelity,
@@ -60,8 +60,8 @@ def _at_default(row: RowSummary, at: EqualCost) -> Sequence[str]:
     return (
         at.cell.name,
         _number(row.nfe, ".1f"),
-        _number(row.speedup_nfe, ".2f", "×"),
-        _number(row.speedup_wall, ".2f", "×"),
+        _number(row.nfe_reduction, ".2f", "×"),
+        _number(row.speedup, ".2f", "×"),
         f"**{fidelity_text(at.ours)}**",
         fidelity_text(at.paper),
         fidelity_text(at.best),
@@ -77,11 +77,11 @@ def equal_cost_tables(cells: Sequence[CellSummary]) -> str:
     )
     optional = {head.index(name) for name in ("measured", "nfe", "measured − best other")}
     parts = []
-    for speedup in SPEEDUPS:
-        compared = [each for cell in cells if (each := equal_cost(cell, speedup))]
+    for reduction in REDUCTIONS:
+        compared = [each for cell in cells if (each := equal_cost(cell, reduction))]
         lines = list(map(_equal_cost, compared))
         parts += [
-            f"### {speedup:g}× fewer NFE",
+            f"### {reduction:g}× fewer NFE",
             _markdown(*_without_empty(head, lines, optional)),
         ]
     return "\n\n".join([*parts, _FOOT])
@@ -137,8 +137,8 @@ def _row(row: RowSummary) -> Sequence[str]:
     return (
         row.name,
         _number(row.nfe, ".1f"),
-        _number(row.speedup_nfe, ".2f", "×"),
-        _number(row.speedup_wall, ".2f", "×"),
+        _number(row.nfe_reduction, ".2f", "×"),
+        _number(row.speedup, ".2f", "×"),
         _NONE if row.family == FULL.family else fidelity_text(row.psnr_db),
         _number(row.ssim, ".4f"),
         _number(row.lpips, ".4f"),

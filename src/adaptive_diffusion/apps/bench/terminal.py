@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from adaptive_diffusion.apps.bench.summary import (
-    SPEEDUPS,
+    REDUCTIONS,
     CellSummary,
     EqualCost,
     Fidelity,
@@ -37,7 +37,7 @@ def _at_default(cells: Sequence[CellSummary]) -> Table:
         found = at_default(cell)
         if found is not None:
             row, at = found
-            fewer, faster = _times(row.speedup_nfe), _times(row.speedup_wall)
+            fewer, faster = _times(row.nfe_reduction), _times(row.speedup)
             table.add_row(escape(cell.cell.name), fewer, faster, *_fidelities(at))
     return table
 
@@ -45,10 +45,10 @@ def _at_default(cells: Sequence[CellSummary]) -> Table:
 def _at_equal_cost(cells: Sequence[CellSummary]) -> Table:
     table = _table("At equal cost")
     for cell in cells:
-        for speedup in SPEEDUPS:
-            at = equal_cost(cell, speedup)
+        for reduction in REDUCTIONS:
+            at = equal_cost(cell, reduction)
             if at is not None:
-                table.add_row(escape(cell.cell.name), _times(speedup), *_fidelities(at))
+                table.add_row(escape(cell.cell.name), _times(reduction), *_fidelities(at))
     return table
 
 
