@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageSequence
 
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness
-from adaptive_diffusion.apps.encoding import OWN_TEXT, enlarged
+from adaptive_diffusion.apps.encoding import OWN_TEXT, encode_image, enlarged
 from adaptive_diffusion.apps.media import SUFFIXES, Clip, Medium, Picture, Sound, media_of
 
 ENTRIES = {"prompt": "ein großer Apfel", "seed": "3"}
@@ -109,6 +109,33 @@ def test_a_png_holds_the_picture_and_its_entries():
     assert found.text["parameters"] == "é, 一只老虎\nSteps: 4"
     assert json.loads(found.text[OWN_TEXT]) == ENTRIES
     assert np.abs(np.asarray(found) / 255 - picture.pixels).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+@pytest.mark.parametrize("parameters", ["é, 一只老虎\nSteps: 4", None])
+def test_a_jpeg_or_webp_holds_its_entries(kind, parameters):
+    """The comment as AUTOMATIC1111's web UI writes it, the rest as JSON."""
+    entries = ENTRIES if parameters is None else {**ENTRIES, "parameters": parameters}
+    image = Image.new("RGB", (16, 20))
+    found = Image.open(io.BytesIO(encode_image(image, kind, entries, quality=80)))
+    assert found.format == kind.upper()
+    exif = found.getexif()
+    assert json.loads(exif[ExifTags.Base.ImageDescription]) == ENTRIES
+    comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if parameters is None:
+        assert comment is None
+    else:
+        assert comment[:8] == b"UNICODE\0"
+        assert comment[8:].decode("utf-16-be") == parameters
+
+
+@pytest.mark.parametrize(("length", "left"), [(20_000, "comment"), (100_000, "nothing")])
+def test_a_jpeg_keeps_of_its_entries_what_it_has_room_for(length, left):
+    entries = {"parameters": "a" * length, "prompt": "a" * length * 2}
+    found = Image.open(io.BytesIO(encode_image(Image.new("RGB", (8, 8)), "jpeg", entries)))
+    exif = found.getexif()
+    assert ExifTags.Base.ImageDescription not in exif
+    assert (ExifTags.Base.UserComment in exif.get_ifd(ExifTags.IFD.Exif)) == (left == "comment")
 
 
 def test_a_gif_holds_the_frames_and_its_entries():

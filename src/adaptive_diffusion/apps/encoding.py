@@ -1,4 +1,4 @@
-"""Arrays as the content of files: PNG, GIF and WAV, each with text about itself inside."""
+"""Content of files, each with text about itself inside: PNG, JPEG, WebP, GIF and WAV."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import struct
 import wave
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 __all__ = [
     "OWN_TEXT",
     "encode_gif",
+    "encode_image",
     "encode_png",
     "encode_wav",
     "enlarged",
-    "png_text",
     "to_bytes",
 ]
 
@@ -28,28 +29,68 @@ OWN_TEXT = "adaptive_diffusion"
 _PARAMETERS = "parameters"
 _FRAME_MILLISECONDS = 125
 _LOUDEST = 32767  # of sixteen bits
+_MOST_EXIF = 65_000  # bytes that a JPEG has room for, with some to spare
 
 
 def encode_png(image: np.ndarray, entries: Mapping[str, str]) -> bytes:
     """A picture `(H, W, C)` of floats from 0 to 1; the entries are its text."""
+    return encode_image(Image.fromarray(to_bytes(image)), "png", entries)
+
+
+def encode_image(
+    image: Image.Image, kind: str, entries: Mapping[str, str], **settings: Any
+) -> bytes:
+    """A picture as "png", "jpeg" or "webp", with the entries inside.
+
+    Args:
+        image: the picture.
+        kind: of file.
+        entries: how it was made.
+        settings: for `Image.save`.
+    """
     content = io.BytesIO()
-    Image.fromarray(to_bytes(image)).save(content, format="PNG", pnginfo=png_text(entries))
+    inside = {"pnginfo": _png_text(entries)} if kind == "png" else {"exif": _exif(entries)}
+    image.save(content, format=kind.upper(), **inside, **settings)
     return content.getvalue()
 
 
-def png_text(entries: Mapping[str, str]) -> PngInfo:
+def _png_text(entries: Mapping[str, str]) -> PngInfo:
     """The entries as a PNG's texts.
 
     `parameters` is a text of its own, where other tools look for it. The rest is one of ours, as
     JSON: ComfyUI takes a text `prompt` for a graph of its own.
     """
-    others = {key: value for key, value in entries.items() if key != _PARAMETERS}
     info = PngInfo()
     if _PARAMETERS in entries:
         info.add_itxt(_PARAMETERS, entries[_PARAMETERS])
-    if others:
+    if others := _others(entries):
         info.add_itxt(OWN_TEXT, json.dumps(others, ensure_ascii=False))
     return info
+
+
+def _exif(entries: Mapping[str, str]) -> bytes:
+    """The entries as EXIF: `parameters` is the comment, the rest the description, as JSON.
+
+    Other tools look for the comment, in UTF-16. What a JPEG has no room for is left out: the
+    description first.
+    """
+    texts: dict[int, Any] = {}
+    if _PARAMETERS in entries:
+        comment = b"UNICODE\0" + entries[_PARAMETERS].encode("utf-16-be")
+        texts[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment.value: comment}
+    if others := _others(entries):
+        texts[ExifTags.Base.ImageDescription] = json.dumps(others)
+    while True:
+        exif = Image.Exif()
+        exif.update(texts)
+        content = exif.tobytes()
+        if len(content) <= _MOST_EXIF:
+            return content
+        texts.popitem()
+
+
+def _others(entries: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in entries.items() if key != _PARAMETERS}
 
 
 def encode_gif(frames: np.ndarray, entries: Mapping[str, str]) -> bytes:

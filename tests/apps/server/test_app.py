@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from running_server import FULL, LOOSE, TOLERANCE, Served, tiny_model
 from tiny_pipelines import ALL_PIPELINES, TINY_PIPELINES
 
@@ -175,8 +175,15 @@ def test_a_picture_keeps_what_made_it(served: Served) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_output_formats(served: Served, kind: Any) -> None:
-    answer = generate(served.client(), output_format=kind)
-    assert picture_in(answer.data[0]).format == kind.upper()
+    """Each says how the picture was made, where other tools look for it."""
+    picture = picture_in(generate(served.client(), output_format=kind).data[0])
+    assert picture.format == kind.upper()
+    if kind == "png":
+        said = picture.text["parameters"]
+    else:
+        comment = picture.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+        said = comment.removeprefix(b"UNICODE\0").decode("utf-16-be")
+    assert f"Steps: {STEPS}, Sampler: DDIM" in said
 
 
 def test_a_model_without_prompt_takes_an_empty_one(served: Served) -> None:

@@ -6,12 +6,11 @@ import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 from PIL import Image
 
-from adaptive_diffusion.apps.encoding import png_text
+from adaptive_diffusion.apps.encoding import encode_image
 from adaptive_diffusion.apps.server.models import Drawn, Picture
 from adaptive_diffusion.apps.server.requests import Generation
 
@@ -21,13 +20,10 @@ __all__ = ["calls", "completed", "described", "encode", "event", "partial", "res
 def encode(
     image: Image.Image, request: Generation, entries: Mapping[str, str] | None = None
 ) -> str:
-    """The picture's file in base64; a PNG has the entries inside."""
-    buffer = BytesIO()
-    settings: dict[str, Any] = {"quality": request.output_compression}
-    if request.output_format == "png":
-        settings = {"pnginfo": png_text(entries or {})}
-    image.save(buffer, request.output_format.upper(), **settings)
-    return base64.b64encode(buffer.getvalue()).decode()
+    """The picture's file in base64, with the entries inside."""
+    kind = request.output_format
+    settings = {} if kind == "png" else {"quality": request.output_compression}
+    return base64.b64encode(encode_image(image, kind, entries or {}, **settings)).decode()
 
 
 def described(picture: Picture, drawn: Drawn) -> dict[str, Any]:
