@@ -247,6 +247,7 @@ class _Run:
             self._notes.append(
                 f"nothing was skipped: {len(self._found.times)} calls are too few for the tolerance"
             )
+        self._notes += self._linear.remarks
         return self._joined(self._linear.leave(self._parts(result)))
 
     def report(self) -> Report:

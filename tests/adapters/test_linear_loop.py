@@ -340,6 +340,13 @@ def test_too_few_calls_say_so() -> None:
     assert "4" in report.notes[0]
 
 
+def test_the_report_has_what_the_policy_remarks() -> None:
+    _, report = run(euler, ErrorControlled(tolerance=1e-9))
+    assert any("none of 24 steps skipped" in note for note in report.notes)
+    _, report = run(euler)
+    assert not report.notes
+
+
 def test_rows_with_plans_of_their_own() -> None:
     """Row by row the same as alone, and only those are computed that need it."""
     x, denoiser = start(4) * torch.tensor([1.0, 0.9, 0.5, 0.1])[:, None], Mixture()

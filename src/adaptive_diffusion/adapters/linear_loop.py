@@ -103,6 +103,11 @@ class LinearLoop:
         """For every sample, which calls were computed."""
         return self._trajectory.mask
 
+    @property
+    def remarks(self) -> list[str]:
+        """What the policy has to say about what was done."""
+        return self._trajectory.remarks
+
     def enter(
         self, parts: Sequence[Tensor], shares: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
@@ -239,7 +244,7 @@ class _Run:
             result = self._loop(_Model(self._denoiser, self._skipping))
             if self._linear.call != self._found.response.calls:
                 raise NotLinearError("it called the model less often than when it was probed")
-            notes = _too_few(self._policy, len(self._found.times))
+            notes = [*_too_few(self._policy, len(self._found.times)), *self._linear.remarks]
             return self._linear.leave([result])[0], self._report(self._linear.mask, *notes)
         except NotLinearError as error:
             sources.restore()
