@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from adaptive_diffusion.policies import ErrorControlled, Planned, Policy, ThirdO
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profile import Profile
 
-__all__ = ["Choice", "choose", "policy_settings"]
+__all__ = ["Choice", "choose", "find_profiles", "policy_settings"]
 
 _FINGERPRINT = 12  # hexadecimal digits
 
@@ -117,6 +118,26 @@ def choose(
     if tolerance is None:
         return Choice(ErrorControlled(**more))
     return Choice(ErrorControlled(tolerance, **more), profile)
+
+
+def find_profiles(names: Sequence[str], given: Sequence[str]) -> dict[str, Profile]:
+    """The profiles of models, from `FILE` for a single model, or `MODEL=FILE`.
+
+    Raises:
+        ValueError: if it is not said whose a profile is, or a model has two.
+        ProfileError: if a file can't be read.
+    """
+    files: dict[str, str] = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        if name not in names:
+            if len(names) > 1:
+                raise ValueError(f"--profile {text}: say of which model, as {names[0]}={text}")
+            [name], file = names, text
+        if name in files:
+            raise ValueError(f"--profile is given twice for {name}")
+        files[name] = file
+    return {name: Profile.load(file) for name, file in files.items()}
 
 
 def policy_settings(policy: Policy) -> dict[str, Any]:

@@ -29,9 +29,11 @@ __all__ = [
     "check_choices",
     "commit_of",
     "dtype_of",
+    "folder_of",
     "load_pipeline",
     "locate",
     "pipeline_class",
+    "scheduler_of",
 ]
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -251,12 +253,26 @@ def locate(model: str) -> Path | str:
     return model
 
 
+def folder_of(model: str) -> Path:
+    """Where a miniature is; of another model, the path that its name may be."""
+    return miniatures().get(model, Path(model).expanduser())
+
+
 def pipeline_class(model: str) -> type | None:
     """The class of a miniature's or a folder's pipeline, without loading it; None if not known."""
     import diffusers
 
-    folder = miniatures().get(model, Path(model).expanduser())
-    return getattr(diffusers, str(_index(folder).get("_class_name")), None)
+    return getattr(diffusers, str(_index(folder_of(model)).get("_class_name")), None)
+
+
+def scheduler_of(model: str) -> Any:
+    """The scheduler of a miniature or a folder, without loading the rest; None if not known."""
+    import diffusers
+
+    folder = folder_of(model)
+    entry = _index(folder).get("scheduler")
+    kind = getattr(diffusers, str(entry[-1]), None) if isinstance(entry, list) and entry else None
+    return None if kind is None else kind.from_pretrained(folder / "scheduler")
 
 
 def _index(folder: Path) -> dict[str, Any]:

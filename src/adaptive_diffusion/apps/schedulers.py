@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-__all__ = ["SCHEDULERS", "make_scheduler", "takes"]
+__all__ = ["SCHEDULERS", "fitting", "make_scheduler", "takes"]
 
 _FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 
@@ -37,32 +37,53 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     Raises:
         ValueError: if it would not solve the model's equation, or the pipeline can't drive it.
     """
+    return _make(type(pipe), getattr(pipe, "scheduler", None), name)
+
+
+def fitting(kind: type, present: Any) -> list[str]:
+    """The schedulers that `make_scheduler` makes for a pipeline of this class.
+
+    Args:
+        kind: the pipeline's class.
+        present: its scheduler; None if it has none.
+    """
+    return [name for name in SCHEDULERS if _fits(kind, present, name)]
+
+
+def _fits(kind: type, present: Any, name: str) -> bool:
+    try:
+        _make(kind, present, name)
+    except ValueError:
+        return False
+    return True
+
+
+def _make(kind: type, present: Any, name: str) -> Any:
     import diffusers
 
     class_name, settings = SCHEDULERS[name]
-    present = getattr(pipe, "scheduler", None)
     if present is None:
-        raise ValueError(f"{type(pipe).__name__} has no scheduler to replace: omit --scheduler")
+        raise ValueError(f"{kind.__name__} has no scheduler to replace: omit --scheduler")
     if _is_flow(present) != name.startswith("flow-"):
-        kind = "a flow-matching" if _is_flow(present) else "not a flow-matching"
-        fitting = [each for each in SCHEDULERS if each.startswith("flow-") == _is_flow(present)]
+        model = "a flow-matching" if _is_flow(present) else "not a flow-matching"
+        alike = [each for each in SCHEDULERS if each.startswith("flow-") == _is_flow(present)]
         raise ValueError(
-            f"scheduler {name!r} does not fit: this is {kind} model; choose from "
-            f"{', '.join(fitting)}"
+            f"scheduler {name!r} does not fit: this is {model} model; choose from "
+            f"{', '.join(alike)}"
         )
     scheduler_class = getattr(diffusers, class_name)
-    if _passes_eta(pipe) and not takes(scheduler_class.step, "eta"):
-        raise ValueError(f"{type(pipe).__name__} works with the scheduler ddim only, not {name!r}")
+    if _passes_eta(kind) and not takes(scheduler_class.step, "eta"):
+        raise ValueError(f"{kind.__name__} works with the scheduler ddim only, not {name!r}")
     options = settings | _shift(present, scheduler_class)
     scheduler = scheduler_class.from_config(present.config, **options)
-    _check_fit(pipe, present, scheduler, name)
+    _check_fit(kind, present, scheduler, name)
     return scheduler
 
 
-def _check_fit(pipe: Any, present: Any, scheduler: Any, name: str) -> None:
+def _check_fit(kind: type, present: Any, scheduler: Any, name: str) -> None:
     """Refuses what would run and make worse pictures, or fail in the midst of the call."""
     reason = None
-    source = inspect.getsource(type(pipe))
+    source = inspect.getsource(kind)
     scales_noise = "init_noise_sigma" in source or "add_noise" in source
     if getattr(scheduler, "init_noise_sigma", 1.0) != 1.0 and not scales_noise:
         reason = "the pipeline does not scale its noise for it"
@@ -73,7 +94,7 @@ def _check_fit(pipe: Any, present: Any, scheduler: Any, name: str) -> None:
     ):
         reason = "the model's noise schedule is shifted, which it can't do"
     if reason:
-        raise ValueError(f"scheduler {name!r} does not fit {type(pipe).__name__}: {reason}")
+        raise ValueError(f"scheduler {name!r} does not fit {kind.__name__}: {reason}")
 
 
 def _own_levels(source: str) -> list[str]:
@@ -97,12 +118,10 @@ def _is_flow(scheduler: Any) -> bool:
     return flows or "FlowMatch" in type(scheduler).__name__
 
 
-def _passes_eta(pipe: Any) -> bool:
+def _passes_eta(kind: Any) -> bool:
     """Whether the pipeline gives its scheduler a DDIM's η without asking if it takes one."""
-    asks = "accepts_eta" in inspect.getsource(type(pipe).__call__)
-    return takes(type(pipe).__call__, "eta") and not (
-        asks or hasattr(pipe, "prepare_extra_step_kwargs")
-    )
+    asks = "accepts_eta" in inspect.getsource(kind.__call__)
+    return takes(kind.__call__, "eta") and not (asks or hasattr(kind, "prepare_extra_step_kwargs"))
 
 
 def takes(function: Any, parameter: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from tiny_pipelines import ALL_PIPELINES
 
-from adaptive_diffusion.apps.loading import load_pipeline
+from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.page import CSS, KEYS, THEME, make_page
 
@@ -28,10 +29,13 @@ MINUTE = 60_000
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    def load(name: str) -> Any:
+    def load(name: str, options: LoadOptions) -> Any:
+        if name == "img2img":  # takes its time
+            time.sleep(3)
         return load_pipeline(name) if name == "emoji" else ALL_PIPELINES[name].make()
 
-    page = make_page(Models(["emoji", "text_to_video", "StableAudioPipeline"], load))
+    names = ["emoji", "digits", "motion", "text_to_video", "StableAudioPipeline", "img2img"]
+    page = make_page(Models(names, load=load))
     _, local, _ = page.launch(
         prevent_thread_lock=True, quiet=True, share=False, theme=THEME, css=CSS, head=KEYS
     )
@@ -84,11 +88,69 @@ def test_enter_generates_both_and_says_how_close_they_are(page: Any) -> None:
     assert page.locator("#generate-difference img").count() == 1
 
 
-def test_an_exact_number_of_calls(page: Any) -> None:
+def test_it_is_seen_at_once_that_a_model_is_loaded(page: Any) -> None:
+    choose(page, "img2img")
+    page.wait_for_timeout(1500)
+    page.click("#generate-start")
+    page.locator("#generate-full-status .waiting").wait_for(timeout=2000)
+    for side in ("full", "fast"):
+        page.locator(f"#generate-{side}-status", has_text="loading img2img: 1 s").wait_for()
+
+
+def test_an_exact_number_of_calls_is_made_by_the_models_measured_plan(page: Any) -> None:
+    page.get_by_label("calls", exact=True).click()
     page.locator("#nfe input").fill("9")
     prompt(page, "generate").press("Enter")
     page.wait_for_function(DONE.format("generate"))
-    assert "9 of 50 denoiser calls" in page.inner_text("#generate-fast-status")
+    assert "9 of 50 denoiser calls · measured plan" in page.inner_text("#generate-fast-status")
+
+
+def test_a_target_chooses_the_plan(page: Any) -> None:
+    page.get_by_label("profile", exact=True).click()
+    page.locator("#target input").fill("45")
+    prompt(page, "generate").press("Enter")
+    page.wait_for_function(DONE.format("generate"))
+    said = page.inner_text("#generate-fast-status")
+    assert "measured plan" in said
+    assert float(re.findall(r"PSNR ([\d.]+) dB", said)[0]) > 42
+
+
+def test_the_settings_and_prompts_follow_the_model(page: Any) -> None:
+    choose(page, "digits")
+    for hidden in ("#generate-prompt", "#guidance", "#negative-prompt"):
+        page.locator(hidden).wait_for(state="hidden")
+    page.locator("#scheduler input").click()
+    offered = page.get_by_role("option").all_inner_texts()
+    assert [text.split("\n")[-1] for text in offered] == ["the model's own", "ddim"]
+    page.keyboard.press("Escape")
+    choose(page, "motion")
+    page.locator("#guidance").wait_for()
+    assert prompt(page, "generate").input_value() == "a red apple bouncing to the left"
+    prompt(page, "generate").fill("a dog of my own")
+    choose(page, "emoji")
+    page.wait_for_timeout(1500)
+    assert prompt(page, "generate").input_value() == "a dog of my own"
+
+
+@pytest.mark.parametrize("tab", ["Generate", "Edit", "Video", "Batch"])
+def test_one_tab_leads_from_the_prompt_to_the_button(page: Any, tab: str) -> None:
+    open_tab(page, tab)
+    prompt(page, tab.lower()).focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == f"{tab.lower()}-start"
+
+
+def test_on_a_phone_prompt_and_button_come_first(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    lower = [
+        page.locator(place).bounding_box()["y"]
+        for place in ("#generate-prompt", "#generate-fast", "#settings")
+    ]
+    assert lower == sorted(lower)
+    button = page.locator("#generate-start").bounding_box()
+    assert button["y"] + button["height"] < 300
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_escape_cancels(page: Any) -> None:
@@ -96,7 +158,8 @@ def test_escape_cancels(page: Any) -> None:
     prompt(page, "generate").press("Enter")
     page.wait_for_selector("#generate-full-status .computed")
     page.keyboard.press("Escape")
-    page.wait_for_timeout(1500)
+    for side in ("full", "fast"):
+        page.locator(f"#generate-{side}-status", has_text="cancelled").wait_for()
     made = page.locator("#generate-full-status .computed").count()
     page.wait_for_timeout(1500)
     assert page.locator("#generate-full-status .computed").count() == made < 150
@@ -129,22 +192,27 @@ def test_every_stroke_makes_the_edited_picture_again(page: Any) -> None:
     page.wait_for_function(DONE.format("edit"))
 
 
-def test_a_batch_shows_every_seed_with_its_calls(page: Any) -> None:
+def test_a_batch_shows_every_picture_with_its_calls(page: Any) -> None:
     open_tab(page, "Batch")
-    prompt(page, "batch").press("Enter")
-    page.wait_for_function("document.querySelectorAll('#batch-gallery img').length == 6")
-    page.wait_for_function("/seed 5: 1\\d calls/.test(document.body.innerText)")
-    assert page.locator("#batch-status .timeline").count() == 6
+    prompt(page, "batch").fill("an owl\n\na frog\n")
+    page.locator("#batch-count input[type=number]").fill("2")
+    page.click("#batch-start")
+    page.wait_for_function("document.querySelectorAll('#batch-gallery img').length == 4")
+    page.wait_for_function("/a frog, seed 3: 1\\d calls/.test(document.body.innerText)")
+    assert page.locator("#batch-status .timeline").count() == 4
 
 
-def test_a_video_model_makes_two_films(page: Any) -> None:
+def test_a_video_model_makes_two_clips_that_play_in_step(page: Any) -> None:
     choose(page, "text_to_video")
     page.locator("#steps input[type=number]").fill("6")
     open_tab(page, "Video")
     page.locator("#video-frames input[type=number]").fill("5")
     prompt(page, "video").press("Enter")
     page.wait_for_function(DONE.format("video"))
-    assert page.locator("#video-fast img").get_attribute("src").endswith(".gif")
+    clips = page.locator("#video-clips img")
+    assert clips.get_attribute("src").endswith(".gif")
+    size = clips.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert size[0] == 3 * size[1]
     assert "PSNR" in page.inner_text("#video-fast-status")
 
 
@@ -161,6 +229,8 @@ def test_a_sound_is_seen_and_heard(page: Any) -> None:
 
 def test_what_can_not_be_done_is_explained(page: Any) -> None:
     open_tab(page, "Video")
+    choose(page, "emoji")
+    page.wait_for_timeout(1500)
     page.click("#video-start")
     page.get_by_text("emoji makes no videos").wait_for()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_statistics import statistics_on
 
 from adaptive_diffusion.apps.media import Picture
 from adaptive_diffusion.apps.page.drawing import (
@@ -14,10 +15,13 @@ from adaptive_diffusion.apps.page.drawing import (
     batch_status,
     fidelity,
     pixels,
+    planned_by,
     status,
     temporary_file,
 )
 from adaptive_diffusion.apps.page.race import View
+from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.policies import ErrorControlled, Planned
 
 
 @given(st.integers(1, 900), st.integers(1, 40))
@@ -45,6 +49,26 @@ def test_a_finished_run_says_what_it_made_of_how_many_steps() -> None:
     assert "2 of 3 denoiser calls" in shown
     assert "a &lt;b&gt;" in shown
     assert 'class="run done"' in shown
+
+
+def test_a_run_that_has_not_begun_shows_that_it_waits_and_a_cancelled_one_says_so() -> None:
+    assert "waiting" in status(View(), 3)
+    assert status(View(cancelled=True), 3).count("cancelled") == 1
+    shown = status(View(masks=((True, False),), cancelled=True), 3)
+    assert "· cancelled<" in shown
+    assert shown.count("class=computed") == 1
+
+
+def test_notes_stand_below_the_timeline() -> None:
+    shown = status(View(masks=((True,),), done=True, notes=("a <b>",)), 1)
+    assert '<p class="note">a &lt;b&gt;</p>' in shown
+
+
+def test_it_is_told_what_a_plan_was_made_with() -> None:
+    stream = statistics_on(NoiseSchedule.uniform(20))
+    assert planned_by(Planned(9, ((stream,),))) == ("measured plan",)
+    assert planned_by(Planned(9)) == ("plan without a profile",)
+    assert planned_by(ErrorControlled()) == planned_by(None) == ()
 
 
 def test_a_batch_has_a_timeline_for_every_sample() -> None:

@@ -8,13 +8,16 @@ import pytest
 from tiny_pipelines import TINY_PIPELINES
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.apps.page.models import Models
+from adaptive_diffusion.apps.schedulers import SCHEDULERS
 from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING
+from adaptive_diffusion.apps.weights import Lora
 
 
 @pytest.fixture
 def models() -> Models:
-    return Models(["sd15", "dit"], lambda name: TINY_PIPELINES[name].make())
+    return Models(["sd15", "dit"], load=lambda name, _: TINY_PIPELINES[name].make())
 
 
 def test_two_pipelines_share_weights_and_nothing_that_a_run_changes(models: Models) -> None:
@@ -31,15 +34,56 @@ def test_two_pipelines_share_weights_and_nothing_that_a_run_changes(models: Mode
 def test_a_model_is_loaded_once(models: Models) -> None:
     loaded: list[str] = []
 
-    def load(name: str) -> Any:
+    def load(name: str, options: LoadOptions) -> Any:
         loaded.append(name)
         return TINY_PIPELINES[name].make()
 
-    models = Models(["sd15"], load)
+    models = Models(["sd15"], load=load)
     assert loaded == []
     models.pipeline("sd15")
     models.pipeline("sd15")
     assert loaded == ["sd15"]
+
+
+def test_the_seconds_of_loading_are_told_once(models: Models) -> None:
+    assert list(models.loading("sd15"))
+    assert list(models.loading("sd15")) == []
+    with pytest.raises(ValueError, match="no model 'else'"):
+        list(models.loading("else"))
+
+
+def test_without_its_loras_a_model_is_another() -> None:
+    loaded: list[int] = []
+
+    def load(name: str, options: LoadOptions) -> Any:
+        loaded.append(len(options.loras))
+        return TINY_PIPELINES[name].make()
+
+    models = Models(["sd15"], LoadOptions(loras=(Lora("style.safetensors", 0.8),)), load=load)
+    with_lora, bare = models.pipeline("sd15"), models.pipeline("sd15", bare=True)
+    assert loaded == [1, 0]
+    assert with_lora.unet is not bare.unet
+    assert models.pipeline("sd15").unet is with_lora.unet
+
+
+def test_what_a_model_takes_is_known_from_its_folder(model: Any) -> None:
+    models = Models([str(model), "owner/name"], load=lambda *_: pytest.fail("a model was loaded"))
+    traits = models.traits(str(model))
+    assert traits.takes("prompt")
+    assert not traits.takes("magic")
+    assert "ddim" in traits.schedulers
+    assert "flow-euler" not in traits.schedulers
+    unknown = models.traits("owner/name")
+    assert unknown.takes("magic")
+    assert list(unknown.schedulers) == list(SCHEDULERS)
+
+
+def test_once_loaded_a_model_is_known() -> None:
+    models = Models(["ddim"], load=lambda name, _: TINY_PIPELINES[name].make())
+    assert models.traits("ddim").takes("prompt")
+    models.pipeline("ddim")
+    assert not models.traits("ddim").takes("prompt")
+    assert models.traits("ddim").schedulers == ["ddim"]
 
 
 def test_a_visitor_can_not_have_anything_else_loaded(models: Models) -> None:
@@ -60,7 +104,7 @@ def test_editing_pipelines_are_made_of_the_same_parts(models: Models, edit: str)
 
 def test_a_model_that_makes_videos_is_found_without_loading_any(model, clip_model) -> None:
     names = ["owner/name", str(model), str(clip_model)]
-    models = Models(names, lambda _: pytest.fail("a model was loaded"))
+    models = Models(names, load=lambda *_: pytest.fail("a model was loaded"))
     assert models.first_with("num_frames") == str(clip_model)
     assert models.first_with("prompt") == str(model)
     assert models.first_with("magic") is None

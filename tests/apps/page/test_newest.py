@@ -10,6 +10,7 @@ def test_a_newer_run_cancels_the_visitors_older_one_alone() -> None:
     first, other = newest.begin("ann"), newest.begin("bob")
     second = newest.begin("ann")
     assert first.is_set()
+    assert first.replaced
     assert not second.is_set()
     assert not other.is_set()
 
@@ -20,5 +21,6 @@ def test_cancelling_ends_the_visitors_run_and_nothing_else() -> None:
     newest.cancel("ann")
     newest.cancel("nobody")
     assert mine.is_set()
+    assert not mine.replaced
     assert not other.is_set()
     assert not newest.begin("ann").is_set()

@@ -86,6 +86,16 @@ def test_the_clocks_count_a_runs_own_time_alone() -> None:
     assert sum(view.seconds for view in views) < elapsed + pause
 
 
+def test_what_is_to_be_known_of_a_run_is_shown() -> None:
+    few = Sampler(sampler().pipe, Settings(steps=3))
+    full, fast = last(
+        [Run(few, samples(), None), Run(few, samples(), LOOSE, ["the profile is of another model"])]
+    )
+    assert full.notes == ()
+    assert fast.notes[0] == "the profile is of another model"
+    assert fast.notes[1].startswith("nothing was skipped")
+
+
 def test_image_to_image_counts_the_steps_it_makes() -> None:
     pictures = TINY_PIPELINES["img2img"].inputs(1)["image"]
     edit = sampler("img2img", strength=0.5)
@@ -102,8 +112,11 @@ def test_a_cancelled_race_ends_within_a_step_and_leaves_the_pipelines_as_they_we
     while not next(watching)[0].masks:
         pass
     cancelled.set()
+    seen: list[list[View]] = []
     with pytest.raises(CancelledError):
-        list(watching)
+        seen.extend(watching)
+    assert all(view.cancelled for view in seen[-1])
+    assert seen[-1][0].masks  # what was made stays to be seen
     assert not any(run.view.done for run in runs)
     for run in runs:
         assert type(run._sampler.pipe.unet).__call__ is torch.nn.Module.__call__

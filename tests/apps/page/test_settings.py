@@ -1,4 +1,4 @@
-"""The settings of the page: what their values ask for."""
+"""The settings of the page: what their values ask for, and what a model is offered."""
 
 from __future__ import annotations
 
@@ -6,48 +6,139 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.page.settings import Controls
-from adaptive_diffusion.errors import PolicyError
+from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned
+from adaptive_diffusion.profile import Profile
+
+
+def controls(models: Models) -> Controls:
+    with gr.Blocks(analytics_enabled=False):
+        return Controls(models)
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models(["emoji", "sd15"], load=lambda *_: TINY_PIPELINES["sd15"].make())
 
 
 @pytest.fixture
-def values() -> dict[str, Any]:
+def values(models: Models) -> dict[str, Any]:
     """What the components have at first, by their labels."""
-    with gr.Blocks(analytics_enabled=False):
-        inputs = Controls(Models(["emoji"])).inputs
-    return {component.label: component.value for component in inputs}
+    return {component.label: component.value for component in controls(models).inputs}
 
 
-def test_the_default_tolerance_decides_at_first(values: dict[str, Any]) -> None:
+def plan(models: Models, values: dict[str, Any]) -> Any:
     asked = Controls.read(*values.values())
-    assert asked.policy == ErrorControlled()
-    assert (asked.model, asked.steps, asked.scheduler, asked.seed) == ("emoji", 50, None, 0)
+    return asked.plan(models, asked.pipeline(models))[0]
 
 
-@pytest.mark.parametrize(("tolerance", "nfe"), [(0.3, 0), (0.3, None)])
-def test_without_a_number_of_calls_the_tolerance_decides(
-    values: dict[str, Any], tolerance: float, nfe: Any
+def test_the_default_tolerance_decides_at_first(models: Models, values: dict[str, Any]) -> None:
+    assert plan(models, values) == ErrorControlled()
+    asked = Controls.read(*values.values())
+    assert asked == Asked("emoji", False, {"quality": "balanced"}, 50, None, 3.0, None, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("way", "changed", "policy"),
+    [
+        ("quality", {"Quality": "fast"}, ErrorControlled(0.08)),
+        ("tolerance", {"Tolerance": 0.3}, ErrorControlled(0.3)),
+        ("calls", {"Number of calls": 17}, Planned(17)),
+    ],
+)
+def test_one_way_decides_and_the_others_do_not_count(
+    models: Models, values: dict[str, Any], way: str, changed: dict[str, Any], policy: Any
 ) -> None:
-    values |= {"Tolerance": tolerance, "Exactly this many calls": nfe}
-    assert Controls.read(*values.values()).policy == ErrorControlled(tolerance)
+    values |= {"Model": "sd15", "Skip calls by": way, **changed}
+    assert plan(models, values) == policy
 
 
-def test_a_number_of_calls_takes_the_place_of_the_tolerance(values: dict[str, Any]) -> None:
-    values |= {"Exactly this many calls": 15}
-    assert Controls.read(*values.values()).policy == Planned(15)
+def test_a_number_of_calls_uses_what_was_published_with_the_model() -> None:
+    models = Models(["emoji"])
+    asked = Asked("emoji", False, {"nfe": 15}, 50, None, 3.0, None, 0)
+    policy, notes = asked.plan(models, asked.pipeline(models))
+    assert isinstance(policy, Planned)
+    assert policy.nfe == 15
+    assert policy.loops
+    assert not notes
+    again, _ = asked.plan(models, asked.pipeline(models))
+    assert again is policy  # it keeps the plans that it has made
 
 
-def test_one_call_is_too_few(values: dict[str, Any]) -> None:
-    values |= {"Exactly this many calls": 1}
+def test_a_target_chooses_among_the_profiles_plans() -> None:
+    models = Models(["emoji"])
+    profile = models.profile("emoji", None, 50, 3.0)
+    assert profile is not None
+
+    def calls(target: float | None) -> int:
+        asked = Asked("emoji", False, {"target_psnr": target}, 50, None, 3.0, None, 0)
+        policy, _ = asked.plan(models, asked.pipeline(models))
+        assert isinstance(policy, Planned)
+        return policy.nfe
+
+    assert calls(None) == profile.nfe
+    assert calls(40) <= calls(60)
+    with pytest.raises(ProfileError, match="no plan in the profile reaches 999 dB"):
+        calls(999)
+
+
+def test_what_differs_from_the_profile_is_told() -> None:
+    models = Models(["emoji"])
+    asked = Asked("emoji", False, {"nfe": 15}, 20, "euler", 3.0, None, 0)
+    _, notes = asked.plan(models, asked.pipeline(models))
+    assert any("scheduler" in note for note in notes)
+
+
+def test_a_profile_that_is_not_there_is_told(models: Models, values: dict[str, Any]) -> None:
+    models = Models(["motion"], load=models._load)
+    values |= {"Model": "motion", "Skip calls by": "profile"}
+    with pytest.raises(ValueError, match="motion has no profile: make one with calibrate"):
+        plan(models, values)
+
+
+def test_a_profile_that_was_given_comes_first(tmp_path: Any) -> None:
+    published = Models(["emoji"]).profile("emoji", None, 50, 3.0)
+    assert published is not None
+    published.save(tmp_path / "profile.json")
+    given = Profile.load(tmp_path / "profile.json")
+    assert Models(["emoji"], profiles={"emoji": given}).profile("emoji", None, 20, 7.5) is given
+
+
+def test_one_call_is_too_few(models: Models, values: dict[str, Any]) -> None:
+    values |= {"Skip calls by": "calls", "Number of calls": 1}
     with pytest.raises(PolicyError, match="at least 2"):
-        _ = Controls.read(*values.values()).policy
+        plan(models, values)
 
 
-@pytest.mark.parametrize("label", ["Tolerance", "Guidance", "Seed"])
+@pytest.mark.parametrize("label", ["Tolerance", "Number of calls", "Guidance", "Seed"])
 def test_an_empty_number_is_told(values: dict[str, Any], label: str) -> None:
     values |= {label: None}
-    with pytest.raises(ValueError, match="must be numbers: one of them is empty"):
+    with pytest.raises(ValueError, match="one of the numbers is empty"):
         Controls.read(*values.values())
+
+
+def test_a_negative_prompt_goes_to_models_that_take_one(values: dict[str, Any]) -> None:
+    values |= {"Negative prompt": " blurred "}
+    asked = Controls.read(*values.values())
+    assert asked.sampler(TINY_PIPELINES["sd15"].make()).settings.negative_prompt == "blurred"
+    assert asked.sampler(TINY_PIPELINES["ddim"].make()).settings.negative_prompt is None
+
+
+def test_a_model_is_offered_what_it_takes() -> None:
+    made = controls(Models(["emoji", "digits", "motion"]))
+    ways, schedulers, guidance, negative = made._follow_model("digits", "profile")
+    assert (ways["value"], ways["choices"][-1]) == ("profile", "profile")
+    assert schedulers["choices"] == ["the model's own", "ddim"]
+    assert not guidance["visible"]
+    assert not negative["visible"]
+    ways, schedulers, guidance, negative = made._follow_model("motion", "profile")
+    assert ways == gr.update(choices=["quality", "tolerance", "calls"], value="quality")
+    assert "euler" in schedulers["choices"]
+    assert "flow-euler" not in schedulers["choices"]
+    assert guidance["value"] == 3.0
+    assert guidance["visible"]
+    assert negative["visible"]

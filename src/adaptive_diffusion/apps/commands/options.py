@@ -35,6 +35,7 @@ __all__ = [
     "Nfe",
     "Out",
     "PolicyOptions",
+    "Profiles",
     "PromptOptions",
     "Quality",
     "TargetPsnr",
@@ -62,6 +63,15 @@ Nfe = Annotated[
 TargetPsnr = Annotated[
     float | None,
     typer.Option(help="With --profile: the fewest calls that reach this mean PSNR, in dB."),
+]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        help="What `calibrate` found for the model, or for one of several. Repeatable.",
+        metavar="[MODEL=]FILE",
+        show_default=False,
+    ),
 ]
 Device = Annotated[
     str | None,

@@ -10,6 +10,7 @@ import typer
 from adaptive_diffusion.apps.commands.options import (
     LoadingOptions,
     Nfe,
+    Profiles,
     Quality,
     TargetPsnr,
     Tolerance,
@@ -37,15 +38,7 @@ def serve(
     ] = None,
     tolerance: Tolerance = None,
     quality: Quality = None,
-    profiles: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile",
-            help="What `calibrate` found for the model, or for one of several. Repeatable.",
-            metavar="[MODEL=]FILE",
-            show_default=False,
-        ),
-    ] = None,
+    profiles: Profiles = None,
     nfe: Nfe = None,
     target_psnr: TargetPsnr = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 8,
@@ -83,11 +76,10 @@ def serve(
     """Serves pictures over HTTP, as OpenAI's images interface does, batched across requests."""
     from rich.console import Console
 
-    from adaptive_diffusion.apps.choice import choose
+    from adaptive_diffusion.apps.choice import choose, find_profiles
     from adaptive_diffusion.apps.server.command import (
         check_address,
         check_models,
-        find_profiles,
         load_models,
         run,
     )

@@ -1,63 +1,77 @@
-"""Batch: several seeds of a prompt in one call, each with as many denoiser calls as it needs."""
+"""Batch: several prompts and seeds in one call, each with as many denoiser calls as it needs."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.page.drawing import batch_status, pixels
+from adaptive_diffusion.apps.page.drawing import batch_status, pixels, planned_by
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.page.newest import Newest
+from adaptive_diffusion.apps.page.newest import Stop
+from adaptive_diffusion.apps.page.prompts import prompt_box
 from adaptive_diffusion.apps.page.race import Run, View, race
-from adaptive_diffusion.apps.page.running import cancels, runs
-from adaptive_diffusion.apps.page.settings import Controls
+from adaptive_diffusion.apps.page.running import Runs
+from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.apps.sampling import Sample
+from adaptive_diffusion.miniatures import PROMPTS
 
 __all__ = ["batch_tab"]
 
 _MOST = 16
+_PROMPTS = 6
+_KNOWN = {model: "\n".join(prompts[:_PROMPTS]) for model, prompts in PROMPTS.items()}
 
 
-def batch_tab(models: Models, newest: Newest, controls: Controls) -> None:
+def batch_tab(models: Models, runs: Runs, controls: Controls) -> None:
     """Builds the tab."""
     with gr.Row():
-        prompt = gr.Textbox("a tiger face", label="Prompt", scale=5, elem_id="batch-prompt")
-        count = gr.Slider(1, _MOST, 6, step=1, label="Pictures", elem_id="batch-count")
-        start = gr.Button("Generate", variant="primary", elem_id="batch-start", min_width=100)
-        cancel = gr.Button("Cancel", elem_id="batch-cancel", min_width=100)
+        prompts = prompt_box(
+            models,
+            controls,
+            _KNOWN,
+            first=models.names[0],
+            tab="batch",
+            label="Prompts, one in a line",
+            lines=_PROMPTS,
+        )
+        with gr.Column(scale=2, min_width=200):
+            start = gr.Button("Generate", variant="primary", elem_id="batch-start")
+            cancel = gr.Button("Cancel", elem_id="batch-cancel")
+            count = gr.Slider(
+                1, _MOST, 1, step=1, label="Seeds for each prompt", elem_id="batch-count"
+            )
     status = gr.HTML(elem_id="batch-status")
-    gallery = gr.Gallery(
-        label="Each seed with its denoiser calls", columns=4, elem_id="batch-gallery"
-    )
+    gallery = gr.Gallery(show_label=False, columns=4, object_fit="contain", elem_id="batch-gallery")
 
-    def work(
-        cancelled: threading.Event, prompt: str, count: float, *values: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        asked = controls.read(*values)
-        sampler = asked.sampler(asked.pipeline(models))
-        wanted = [prompt] if sampler.is_conditional else []
-        samples = sampler.plan(wanted, int(count), asked.seed)
-        for (view,) in race([Run(sampler, samples, asked.policy)], cancelled):
-            yield batch_status(view, asked.steps), _captioned(view, asked.seed)
+    def work(stop: Stop, asked: Asked, prompts: str, count: float) -> Iterator[tuple[Any, ...]]:
+        pipe = asked.pipeline(models)
+        sampler = asked.sampler(pipe)
+        wanted = [line.strip() for line in prompts.splitlines() if line.strip()]
+        samples = sampler.plan(wanted if sampler.is_conditional else [], int(count), asked.seed)
+        if len(samples) > _MOST:
+            raise ValueError(f"{len(samples)} pictures are too many for one call: at most {_MOST}")
+        policy, notes = asked.plan(models, pipe)
+        run = Run(sampler, samples, policy, notes)
+        for (view,) in race([run], stop):
+            yield batch_status(view, asked.steps, planned_by(policy)), _captioned(view, samples)
 
-    runs(
-        newest,
-        [start.click, prompt.submit],
-        work,
-        [prompt, count, *controls.inputs],
-        [status, gallery],
-        [status],
-    )
-    cancels(newest, cancel)
+    runs.start([start.click], work, [prompts, count], [status, gallery], [status])
+    runs.cancel(cancel)
 
 
-def _captioned(view: View, seed: int) -> Any:
+def _captioned(view: View, samples: Sequence[Sample]) -> Any:
     if view.made is None or not view.masks:
         return gr.skip()
     masks = view.masks if len(view.masks) == len(view.made) else view.masks * len(view.made)
     return [
-        (pixels(medium.still), f"seed {seed + index}: {sum(mask)} calls")
-        for index, (medium, mask) in enumerate(zip(view.made, masks, strict=True))
+        (pixels(medium.still), f"{_name(sample)}: {sum(mask)} calls")
+        for sample, medium, mask in zip(samples, view.made, masks, strict=True)
     ]
+
+
+def _name(sample: Sample) -> str:
+    return (
+        f"seed {sample.seed}" if sample.prompt is None else f"{sample.prompt}, seed {sample.seed}"
+    )

@@ -14,15 +14,20 @@ from adaptive_diffusion.apps.display import decibels
 from adaptive_diffusion.apps.encoding import enlarged, to_bytes
 from adaptive_diffusion.apps.media import AMPLIFICATION, Medium
 from adaptive_diffusion.apps.page.race import View
+from adaptive_diffusion.policies import Planned, Policy
 
 __all__ = [
     "SMALLEST",
     "amplified_difference",
     "batch_status",
+    "cancelled",
     "fidelity",
+    "file_with",
     "pixels",
+    "planned_by",
     "status",
     "temporary_file",
+    "waiting",
 ]
 
 SMALLEST = 384
@@ -36,9 +41,14 @@ def pixels(image: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=16)  # a finished run is shown again and again until the other is done
 def temporary_file(medium: Medium) -> str:
-    """The path of a file with the medium; the page copies it and the system clears it away."""
-    with tempfile.NamedTemporaryFile(suffix=medium.suffix, delete=False) as file:
-        file.write(medium.encode({}))
+    """The path of a file with the medium."""
+    return file_with(medium.encode({}), medium.suffix)
+
+
+def file_with(content: bytes, suffix: str) -> str:
+    """The path of a new file; the page copies it and the system clears it away."""
+    with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as file:
+        file.write(content)
     return file.name
 
 
@@ -52,23 +62,59 @@ def fidelity(made: Medium, reference: Medium) -> str:
     return f"PSNR {decibels(closeness(made, reference)[0])}"
 
 
+def planned_by(policy: Policy | None) -> tuple[str, ...]:
+    """What a plan was made with, to read; nothing where there was no plan."""
+    if not isinstance(policy, Planned):
+        return ()
+    return ("measured plan",) if policy.loops else ("plan without a profile",)
+
+
+def waiting(text: str) -> str:
+    """That something happens of which there is nothing to see yet: a text and a moving bar."""
+    return f'<div class="run"><p>{html.escape(text)}</p><div class="waiting"><i></i></div></div>'
+
+
+def cancelled() -> str:
+    """That nothing comes any more, where nothing has come yet."""
+    return '<div class="run"><p>cancelled</p></div>'
+
+
 def status(view: View, steps: int, *figures: str) -> str:
-    """The run's clock, its calls and its timeline, as HTML.
+    """The run's clock, its calls, its timeline and its notes, as HTML.
 
     Args:
         view: what there is to see of the run.
         steps: how many steps it will have, as far as that is known.
-        figures: what else there is to say, once it is done.
+        figures: what else there is to say.
     """
-    lines = [f'<div class="run{" done" if view.done else ""}">']
-    calls = " · ".join(
+    calls = [
         f"{sum(mask)} of {len(mask)} denoiser calls" if view.done else f"{sum(mask)} denoiser calls"
         for mask in view.masks[:1]
+    ]
+    return _status(view, view.masks[:1], steps, [*calls, *figures])
+
+
+def batch_status(view: View, steps: int, figures: Sequence[str] = ()) -> str:
+    """The same of a batch, with a timeline for every sample."""
+    calls = [sum(mask) for mask in view.masks]
+    said = [f"{sum(calls) / len(calls):.4g} denoiser calls each, on average"] if calls else []
+    return _status(view, view.masks, steps, [*said, *figures])
+
+
+def _status(view: View, masks: Sequence[Sequence[bool]], steps: int, figures: Sequence[str]) -> str:
+    if not masks and not view.done:
+        return cancelled() if view.cancelled else waiting("waiting for the first step")
+    said = [f"<b>{view.seconds:.2f} s</b>", *map(html.escape, figures)]
+    said += ["cancelled"] if view.cancelled else []
+    return "".join(
+        [
+            f'<div class="run{" done" if view.done else ""}">',
+            f"<p>{' · '.join(said)}</p>",
+            *(_timeline(mask, steps) for mask in masks),
+            *(f'<p class="note">{html.escape(note)}</p>' for note in view.notes),
+            "</div>",
+        ]
     )
-    said = [f"<b>{view.seconds:.2f} s</b>", calls, *map(html.escape, figures)]
-    lines.append(f"<p>{' · '.join(part for part in said if part)}</p>")
-    lines += [_timeline(mask, steps) for mask in view.masks[:1]]
-    return "".join([*lines, "</div>"])
 
 
 def _timeline(mask: Sequence[bool], steps: int) -> str:
@@ -76,11 +122,3 @@ def _timeline(mask: Sequence[bool], steps: int) -> str:
     kinds = ["computed" if computed else "skipped" for computed in mask]
     kinds += ["to-come"] * (steps - len(mask))
     return f'<div class="timeline">{"".join(f"<i class={kind}></i>" for kind in kinds)}</div>'
-
-
-def batch_status(view: View, steps: int) -> str:
-    """The batch's clock, and a timeline for every sample."""
-    calls = [sum(mask) for mask in view.masks]
-    said = f" · {sum(calls) / len(calls):.4g} denoiser calls each, on average" if calls else ""
-    timelines = "".join(_timeline(mask, steps) for mask in view.masks)
-    return f'<div class="run"><p><b>{view.seconds:.2f} s</b>{said}</p>{timelines}</div>'

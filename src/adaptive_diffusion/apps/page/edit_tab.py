@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -13,32 +12,35 @@ from PIL import Image
 
 from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.page.newest import Newest
-from adaptive_diffusion.apps.page.running import cancels, runs
+from adaptive_diffusion.apps.page.newest import Stop
+from adaptive_diffusion.apps.page.prompts import prompt_box
+from adaptive_diffusion.apps.page.running import Runs
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.page.sides import Sides
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING, editing_size
+from adaptive_diffusion.miniatures import PROMPTS
 
 __all__ = ["edit_tab"]
 
+_KNOWN = {model: prompts[0] for model, prompts in PROMPTS.items()} | {"emoji": "a green apple"}
 _REDRAW = "redraw all (image-to-image)"
 _REPAINT = "repaint what is brushed (inpainting)"
 _LARGEST = 1024
 """Pixels of a picture's longer side; larger ones are reduced."""
 
 
-def edit_tab(models: Models, newest: Newest, controls: Controls, generated: gr.Image) -> None:
+def edit_tab(models: Models, runs: Runs, controls: Controls, generated: gr.Image) -> None:
     """Builds the tab.
 
     Args:
         models: the models that can be chosen.
-        newest: the visitors' runs.
+        runs: the visitors' runs.
         controls: the settings.
         generated: where a picture to begin with can be taken from.
     """
     with gr.Row():
-        prompt = gr.Textbox("a green apple", label="Prompt", scale=5, elem_id="edit-prompt")
+        prompt = prompt_box(models, controls, _KNOWN, first=models.names[0], tab="edit")
         start = gr.Button("Redo", variant="primary", elem_id="edit-start", min_width=100)
         cancel = gr.Button("Cancel", elem_id="edit-cancel", min_width=100)
     with gr.Row():
@@ -57,31 +59,29 @@ def edit_tab(models: Models, newest: Newest, controls: Controls, generated: gr.I
             way = gr.Radio([_REDRAW, _REPAINT], value=_REDRAW, label="Brush mode")
             strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength")
         with gr.Column(scale=3, min_width=300):
-            sides = Sides("edit")
+            sides = Sides("edit", models)
 
     def work(
-        cancelled: threading.Event,
+        stop: Stop,
+        asked: Asked,
         drawn: dict[str, Any] | None,
         prompt: str,
         way: str,
         strength: float,
-        *values: Any,
     ) -> Iterator[tuple[Any, ...]]:
-        asked = controls.read(*values)
         if drawn is None or drawn.get("background") is None:
             raise ValueError("no picture yet: upload one, or draw on an empty canvas")
         make, sample = _edit(models, asked, drawn, prompt, way, strength)
-        yield from sides.watch((make(), make()), [sample], asked.policy, cancelled)
+        yield from sides.watch((make(), make()), [sample], asked, stop)
 
-    runs(
-        newest,
+    runs.start(
         [start.click, prompt.submit, editor.input, way.input, strength.release],
         work,
-        [editor, prompt, way, strength, *controls.inputs],
+        [editor, prompt, way, strength],
         sides.outputs,
         sides.statuses,
     )
-    cancels(newest, cancel)
+    runs.cancel(cancel)
     take.click(lambda picture: picture, generated, editor, api_visibility="private")
 
 

@@ -1,42 +1,166 @@
-"""The models that the page was started with, and pipelines made of them."""
+"""The models that the page was started with, what is known of them, and pipelines made of them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from adaptive_diffusion.apps.loading import load_pipeline, pipeline_class
-from adaptive_diffusion.apps.schedulers import make_scheduler, takes
+from adaptive_diffusion.apps.loading import (
+    LoadOptions,
+    folder_of,
+    load_pipeline,
+    pipeline_class,
+    scheduler_of,
+)
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, fitting, make_scheduler, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
+from adaptive_diffusion.errors import ProfileError
+from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.published import FILE
 
-__all__ = ["Models"]
+__all__ = ["Models", "Traits"]
+
+T = TypeVar("T")
+
+_MOST_REMEMBERED = 64
+_LOOK = 0.5  # seconds from one look at a model that is loaded to the next
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What can be known of a model before it is loaded.
+
+    Attributes:
+        kind: the class of its pipeline; None if that is not known.
+        schedulers: by name, those that fit; all where that is not known.
+    """
+
+    kind: type | None
+    schedulers: Sequence[str]
+
+    def takes(self, parameter: str) -> bool:
+        """Whether its call has such an argument; true where that is not known."""
+        return self.kind is None or takes(self.kind.__call__, parameter)
 
 
 class Models:
     """Pipelines by name, loaded when they are first asked for.
 
     Args:
-        names: miniatures, folders or hub ids.
+        names: miniatures, folders, files or hub ids.
+        options: how they are loaded.
+        profiles: by the model's name; others have what was published with them, if anything.
         load: how a name becomes a pipeline.
     """
 
-    def __init__(self, names: Sequence[str], load: Callable[[str], Any] = load_pipeline) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        options: LoadOptions | None = None,
+        profiles: Mapping[str, Profile] | None = None,
+        load: Callable[[str, LoadOptions], Any] = load_pipeline,
+    ) -> None:
         self.names = list(names)
+        self.options = options or LoadOptions()
+        self._profiles: dict[str, Profile | None] = dict(profiles or {})
         self._load = load
         self._lock = threading.Lock()
-        self._pipes: dict[str, Any] = {}
+        self._pipes: dict[tuple[str, bool], Any] = {}
+        self._traits: dict[str, Traits] = {}
+        self._remembered: dict[Hashable, Any] = {}
 
     def first_with(self, parameter: str) -> str | None:
         """The first model whose pipeline takes such a call argument, as far as that is known."""
         for name in self.names:
-            kind = pipeline_class(name)
-            if kind is not None and takes(kind.__call__, parameter):
+            traits = self.traits(name)
+            if traits.kind is not None and traits.takes(parameter):
                 return name
         return None
 
-    def pipeline(self, name: str, scheduler: str | None = None) -> Any:
+    def traits(self, name: str) -> Traits:
+        """What is known of the model now: more when it is loaded, where its folder is elsewhere."""
+        known = self._traits.get(name)
+        if known is None or known.kind is None:
+            self._traits[name] = known = self._find_traits(name)
+        return known
+
+    def _find_traits(self, name: str) -> Traits:
+        pipe = next((pipe for (loaded, _), pipe in self._pipes.items() if loaded == name), None)
+        kind = pipeline_class(name) if pipe is None else type(pipe)
+        if kind is None:
+            return Traits(None, list(SCHEDULERS))
+        present = scheduler_of(name) if pipe is None else getattr(pipe, "scheduler", None)
+        return Traits(kind, fitting(kind, present))
+
+    def may_have_profile(self, name: str) -> bool:
+        """False where there is none; a hub's model may have one until it was asked for."""
+        folder = folder_of(name)
+        if name in self._profiles or not folder.exists():
+            return self._profiles.get(name, True) is not None
+        return (folder / FILE).is_file()
+
+    def profile(self, name: str, pipe: Any, steps: int, guidance: float | None) -> Profile | None:
+        """The profile given for the model, or that which was published with it for such a call.
+
+        Raises:
+            ProfileError: if the published file can't be read.
+        """
+        if name in self._profiles or not self.may_have_profile(name):
+            return self._profiles.get(name)
+        folder = folder_of(name)
+        if folder.exists():
+            return Profile.from_pretrained(folder, pipe, steps, guidance)
+        try:
+            hub = {"revision": self.options.revision} if self.options.revision else {}
+            return Profile.from_pretrained(name, pipe, steps, guidance, **hub)
+        except ProfileError:
+            self._profiles[name] = None  # not asked again
+            return None
+
+    def remember(self, call: Hashable, make: Callable[[], T]) -> T:
+        """What was made for such a call, as plans are: they take a second or two."""
+        if call not in self._remembered:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[call] = make()
+        found: T = self._remembered[call]
+        return found
+
+    def loading(self, name: str, bare: bool = False) -> Iterator[float]:
+        """Loads a model, unless it is loaded; gives the seconds that it takes, again and again.
+
+        Raises:
+            ValueError: if it can't be loaded.
+        """
+        failed: list[BaseException] = []
+
+        def load() -> None:
+            try:
+                self.pipeline(name, bare=bare)
+            except BaseException as error:  # raised where it is waited for
+                failed.append(error)
+
+        began = time.perf_counter()
+        thread = threading.Thread(target=load, daemon=True)
+        if (name, bare) not in self._pipes:
+            thread.start()
+        while thread.is_alive():
+            yield time.perf_counter() - began
+            thread.join(_LOOK)
+        if failed:
+            raise failed[0]
+
+    def pipeline(self, name: str, scheduler: str | None = None, bare: bool = False) -> Any:
         """A pipeline that nobody else calls: with the model's weights, and a scheduler of its own.
+
+        Args:
+            name: one of `names`.
+            scheduler: a name of `schedulers.SCHEDULERS`; the model's own by default.
+            bare: leaves the LoRAs out. The model is then loaded once more: weights with another
+                scale would be everybody's.
 
         Raises:
             ValueError: if the model can't be loaded, or the scheduler does not fit it.
@@ -44,21 +168,23 @@ class Models:
         if name not in self.names:  # never load what a visitor names
             raise ValueError(f"no model {name!r}: choose from {', '.join(self.names)}")
         with self._lock:
-            if name not in self._pipes:
-                self._pipes[name] = self._load(name)
-            original = self._pipes[name]
+            key = name, bare
+            if key not in self._pipes:
+                options = replace(self.options, loras=()) if bare else self.options
+                self._pipes[key] = self._load(name, options)
+            original = self._pipes[key]
         pipe = own_pipeline(original)
         if scheduler is not None:
             pipe.scheduler = make_scheduler(pipe, scheduler)
         return pipe
 
-    def editor(self, name: str, scheduler: str | None, edit: str) -> Any:
+    def editor(self, name: str, scheduler: str | None, edit: str, bare: bool = False) -> Any:
         """The same, as the pipeline that edits pictures in one of the ways of `sharing`.
 
         Raises:
             ValueError: as `pipeline` does, or if this kind of pipeline has none.
         """
-        pipe = self.pipeline(name, scheduler)
+        pipe = self.pipeline(name, scheduler, bare)
         editor = editing_pipeline(pipe, edit)
         if editor is None:
             raise ValueError(f"{type(pipe).__name__} can't do {edit}: choose another model")

@@ -8,7 +8,7 @@ from adaptive_diffusion.apps.page.batch_tab import batch_tab
 from adaptive_diffusion.apps.page.edit_tab import edit_tab
 from adaptive_diffusion.apps.page.generate_tab import generate_tab
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.page.newest import Newest
+from adaptive_diffusion.apps.page.running import Runs
 from adaptive_diffusion.apps.page.settings import Controls
 from adaptive_diffusion.apps.page.video_tab import video_tab
 
@@ -21,6 +21,14 @@ CSS = """
 .timeline .skipped { background: #b9d2ea; }
 .timeline .to-come { background: var(--border-color-primary); opacity: 0.5; }
 .run p { margin: 0 0 4px; font-variant-numeric: tabular-nums; min-height: 1.4em; }
+.run .note { color: var(--body-text-color-subdued); font-size: 90%; }
+.waiting { height: 14px; margin: 2px 0; overflow: hidden; background: var(--border-color-primary); }
+.waiting i { display: block; width: 30%; height: 100%; background: #1d4e89;
+  animation: waiting 1.5s ease-in-out infinite alternate; }
+@keyframes waiting { from { margin-left: 0; } to { margin-left: 70%; } }
+.shown .image-container { padding-top: 28px; }  /* its label covers nothing */
+.shown .image-frame, .shown .image-frame img { width: 100%; object-fit: contain; }
+@media (max-width: 800px) { #settings { order: 2; } }
 """
 
 KEYS = """
@@ -43,26 +51,22 @@ THEME = gr.themes.Default(
 
 def make_page(models: Models) -> gr.Blocks:
     """The page for these models; `launch` shows it."""
-    newest = Newest()
-
-    def leave(request: gr.Request) -> None:
-        newest.cancel(request.session_hash or "")
-
     with gr.Blocks(title="Adaptive Diffusion", analytics_enabled=False) as page:
-        gr.Markdown("## Adaptive Diffusion\nSame image, a fraction of the time.")
+        gr.Markdown("## Adaptive Diffusion\nThe full run and the accelerated run, side by side.")
         with gr.Row():
-            with gr.Column(scale=1, min_width=260):
+            with gr.Column(scale=1, min_width=260, elem_id="settings"):
                 controls = Controls(models)
+                runs = Runs(models, controls)
             with gr.Column(scale=4), gr.Tabs():
                 with gr.Tab("Generate"):
-                    generated = generate_tab(models, newest, controls)
+                    generated = generate_tab(models, runs, controls)
                 with gr.Tab("Edit"):
-                    edit_tab(models, newest, controls, generated)
+                    edit_tab(models, runs, controls, generated)
                 with gr.Tab("Video") as tab:
-                    video_tab(models, newest, controls, tab)
+                    video_tab(models, runs, controls, tab)
                 with gr.Tab("Batch"):
-                    batch_tab(models, newest, controls)
-        page.unload(leave)
+                    batch_tab(models, runs, controls)
+        page.unload(runs.leave)
     return page
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptive_diffusion.apps.media import Medium, Picture
@@ -38,12 +38,16 @@ class View:
         masks: for every sample, which steps called the denoiser so far.
         seconds: what the run's clock shows.
         done: whether what is made is finished.
+        cancelled: whether it will never be.
+        notes: what the visitor should know of it.
     """
 
     made: Sequence[Medium] | None = None
     masks: tuple[tuple[bool, ...], ...] = ()
     seconds: float = 0.0
     done: bool = False
+    cancelled: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Run:
@@ -53,10 +57,17 @@ class Run:
         sampler: a pipeline that nobody else calls meanwhile, with its settings.
         samples: what to make.
         policy: None for the full run.
+        notes: what is to be known of it beforehand.
     """
 
-    def __init__(self, sampler: Sampler, samples: Sequence[Sample], policy: Policy | None) -> None:
-        self.view = View()
+    def __init__(
+        self,
+        sampler: Sampler,
+        samples: Sequence[Sample],
+        policy: Policy | None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.view = View(notes=tuple(notes))
         self.clock = 0.0
         self.error: BaseException | None = None
         self._sampler = sampler
@@ -82,7 +93,9 @@ class Run:
             self._stop_clock()
             # the steps seen are more exact: image-to-image makes only some of those asked for
             masks = self.view.masks or tuple(map(tuple, batch.masks))
-            self.view = View(batch.made, masks, self.clock, done=True)
+            # what stands in for a full run has nothing to say of skipping
+            notes = () if self._policy is None else (*self.view.notes, *batch.notes)
+            self.view = View(batch.made, masks, self.clock, done=True, notes=notes)
         except BaseException as error:  # told to whoever watches the race
             self.error = error
         finally:
@@ -138,7 +151,7 @@ class Run:
             self._previewed = now
 
     def _show(self, **news: Any) -> None:
-        self.view = View(**(vars(self.view) | news))
+        self.view = replace(self.view, **news)
 
 
 class _Turns:
@@ -171,7 +184,7 @@ class _Turns:
 
 
 def race(runs: Sequence[Run], cancelled: threading.Event) -> Iterator[list[View]]:
-    """Runs them side by side and shows all, again and again, until all are done.
+    """Runs them side by side and shows all, again and again, until all are done or cancelled.
 
     Raises:
         CancelledError: soon after `cancelled` is set.
@@ -188,5 +201,8 @@ def race(runs: Sequence[Run], cancelled: threading.Event) -> Iterator[list[View]
             thread.join()
     errors = [run.error for run in runs if run.error is not None]
     if errors:
-        raise next((e for e in errors if not isinstance(e, CancelledError)), errors[0])
+        first = next((e for e in errors if not isinstance(e, CancelledError)), errors[0])
+        if isinstance(first, CancelledError):
+            yield [replace(run.view, cancelled=not run.view.done) for run in runs]
+        raise first
     yield [run.view for run in runs]

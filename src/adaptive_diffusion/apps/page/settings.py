@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
+from adaptive_diffusion.apps.choice import Choice, choose
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
-from adaptive_diffusion.apps.schedulers import SCHEDULERS, takes
+from adaptive_diffusion.apps.schedulers import takes
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
-from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
+from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
 __all__ = ["Asked", "Controls", "guidance_of"]
 
 _OWN_SCHEDULER = "the model's own"
-_OWN_TOLERANCE = "Custom"
 _DEFAULT_GUIDANCE = 5.0
+
+_QUALITY, _TOLERANCE, _CALLS, _PROFILE = _WAYS = ("quality", "tolerance", "calls", "profile")
+"""What decides which denoiser calls are skipped."""
 
 
 def guidance_of(model: str) -> float:
@@ -28,34 +32,74 @@ def guidance_of(model: str) -> float:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the visitor has set."""
+    """What the visitor has set.
+
+    Attributes:
+        model: its name.
+        bare: whether the LoRAs are left out.
+        how: what decides which calls are skipped: `quality`, `tolerance`, `nfe`, or `target_psnr`
+            (None for the goal of the model's profile).
+        steps: of the full run.
+        scheduler: None for the model's own.
+        guidance: its scale.
+        negative_prompt: None for none.
+        seed: of the first sample.
+    """
 
     model: str
+    bare: bool
+    how: Mapping[str, Any] = field(hash=False)
     steps: int
-    tolerance: float
-    nfe: int | None
     scheduler: str | None
     guidance: float
+    negative_prompt: str | None
     seed: int
 
-    @property
-    def policy(self) -> Policy:
-        """How the accelerated run is to skip."""
-        return ErrorControlled(self.tolerance) if self.nfe is None else Planned(self.nfe)
+    def plan(self, models: Models, pipe: Any) -> tuple[Policy | None, list[str]]:
+        """What the accelerated run skips, and in what the call differs from the profile's.
+
+        Plans are made with the model's profile, if it has one.
+
+        Raises:
+            ValueError: if the profile that was asked for is missing, or none of its plans reaches
+                the target.
+        """
+
+        def make() -> tuple[Policy | None, list[str]]:
+            choice = self._choice(models, pipe)
+            return choice.policy_for(pipe), choice.misfits(pipe, self.steps)
+
+        call = (self.model, self.bare, self.scheduler, self.steps, self.guidance)
+        return models.remember((*call, *self.how.items()), make)
+
+    def _choice(self, models: Models, pipe: Any) -> Choice:
+        if not self.how.keys() & {"nfe", "target_psnr"}:
+            return choose(**self.how)
+        profile = models.profile(self.model, pipe, self.steps, self.guidance)
+        if profile is None and "target_psnr" in self.how:
+            raise ValueError(
+                f"{self.model} has no profile: make one with calibrate and start the page with "
+                "--profile FILE, or choose a quality"
+            )
+        return choose(profile=profile, **self.how)
 
     def pipeline(self, models: Models) -> Any:
         """The model, for one run."""
-        return models.pipeline(self.model, self.scheduler)
+        return models.pipeline(self.model, self.scheduler, self.bare)
 
     def editor(self, models: Models, edit: str) -> Any:
         """The model's pipeline that edits pictures, for one run."""
-        return models.editor(self.model, self.scheduler, edit)
+        return models.editor(self.model, self.scheduler, edit, self.bare)
 
     def sampler(self, pipe: Any, **arguments: Any) -> Sampler:
         """The pipeline with these settings, as far as it takes them."""
-        guidance = self.guidance if takes(type(pipe).__call__, "guidance_scale") else None
-        arguments = {**ARGUMENTS.get(self.model, {}), **arguments}
-        settings = Settings(self.steps, guidance, arguments=arguments)
+        call = type(pipe).__call__
+        settings = Settings(
+            self.steps,
+            self.guidance if takes(call, "guidance_scale") else None,
+            arguments={**ARGUMENTS.get(self.model, {}), **arguments},
+            negative_prompt=self.negative_prompt if takes(call, "negative_prompt") else None,
+        )
         return Sampler(pipe, settings)
 
 
@@ -63,60 +107,120 @@ class Controls:
     """The components of the settings; built where this is called."""
 
     def __init__(self, models: Models) -> None:
+        self._models = models
         first = models.names[0]
-        self.model = gr.Dropdown(models.names, value=first, label="Model", elem_id="model")
+        traits = models.traits(first)
+        compiles = "compiled in its first run, which takes minutes"
+        self.model = gr.Dropdown(
+            models.names,
+            value=first,
+            label="Model",
+            info=compiles if models.options.compiles else None,
+            elem_id="model",
+        )
+        loras = ", ".join(map(str, models.options.loras))
+        self.lora = gr.Checkbox(
+            True, label="LoRA", info=loras, visible=bool(loras), elem_id="lora", container=True
+        )
+        self.way = gr.Radio(self._ways(first), value=_QUALITY, label="Skip calls by", elem_id="way")
         self.quality = gr.Radio(
-            [*QUALITIES, _OWN_TOLERANCE], value="balanced", label="Quality", elem_id="quality"
+            list(QUALITIES), value="balanced", label="Quality", elem_id="quality"
         )
         self.tolerance = gr.Number(
             QUALITIES["balanced"],
             label="Tolerance",
-            info="the error that a run of skips may bring; 0 skips nothing",
+            info="the error that a run of skipped steps may cause; 0 skips nothing",
             minimum=0,
             step=0.005,
+            visible=False,
             elem_id="tolerance",
         )
         self.nfe = gr.Number(
-            0,
-            label="Exactly this many calls",
-            info="in place of a tolerance; 0 leaves it to the tolerance",
+            15,
+            label="Number of calls",
+            info="exactly so many denoiser calls; by a measured plan, if the model has a profile",
             precision=0,
-            minimum=0,
+            minimum=2,
+            visible=False,
             elem_id="nfe",
+        )
+        self.target = gr.Number(
+            None,
+            label="Target PSNR in dB",
+            info="the fewest calls that reached it when the model was measured; empty: the "
+            "profile's own goal",
+            minimum=0,
+            visible=False,
+            elem_id="target",
         )
         self.steps = gr.Slider(1, 150, 50, step=1, label="Steps of the full run", elem_id="steps")
         self.scheduler = gr.Dropdown(
-            [_OWN_SCHEDULER, *SCHEDULERS], value=_OWN_SCHEDULER, label="Scheduler"
+            [_OWN_SCHEDULER, *traits.schedulers],
+            value=_OWN_SCHEDULER,
+            label="Scheduler",
+            elem_id="scheduler",
         )
-        self.guidance = gr.Number(guidance_of(first), label="Guidance", minimum=0, step=0.5)
+        self.guidance = gr.Number(
+            guidance_of(first),
+            label="Guidance",
+            minimum=0,
+            step=0.5,
+            visible=traits.takes("guidance_scale"),
+            elem_id="guidance",
+        )
+        self.negative_prompt = gr.Textbox(
+            "",
+            label="Negative prompt",
+            placeholder="what not to draw",
+            visible=traits.takes("negative_prompt"),
+            elem_id="negative-prompt",
+        )
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
-        self.quality.input(
-            lambda name: QUALITIES.get(name, gr.skip()), self.quality, self.tolerance
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        self.way.change(
+            lambda way: [gr.update(visible=way == each) for each in _WAYS],
+            self.way,
+            [self.quality, self.tolerance, self.nfe, self.target],
+            **quiet,
         )
-        self.tolerance.input(lambda: _OWN_TOLERANCE, None, self.quality)
-        self.model.input(guidance_of, self.model, self.guidance)
+        self.model.change(
+            self._follow_model,
+            [self.model, self.way],
+            [self.way, self.scheduler, self.guidance, self.negative_prompt],
+            **quiet,
+        )
 
     @property
     def inputs(self) -> list[Any]:
         """The components whose values `read` takes."""
         return [
             self.model,
-            self.steps,
+            self.lora,
+            self.way,
+            self.quality,
             self.tolerance,
             self.nfe,
+            self.target,
+            self.steps,
             self.scheduler,
             self.guidance,
+            self.negative_prompt,
             self.seed,
         ]
 
     @staticmethod
     def read(
         model: str,
-        steps: float,
+        with_lora: bool,
+        way: str,
+        quality: str,
         tolerance: float | None,
         nfe: float | None,
+        target_psnr: float | None,
+        steps: float,
         scheduler: str,
         guidance: float | None,
+        negative_prompt: str,
         seed: float | None,
     ) -> Asked:
         """What the components' values ask for.
@@ -124,15 +228,35 @@ class Controls:
         Raises:
             ValueError: if one of the numbers is missing.
         """
-        if tolerance is None or guidance is None or seed is None:
-            raise ValueError("tolerance, guidance and seed must be numbers: one of them is empty")
-        chosen = None if scheduler == _OWN_SCHEDULER else scheduler
+        if tolerance is None or nfe is None or guidance is None or seed is None:
+            raise ValueError("one of the numbers is empty: write it, or reload the page")
+        how: dict[str, dict[str, Any]] = {
+            _QUALITY: {"quality": quality},
+            _TOLERANCE: {"tolerance": tolerance},
+            _CALLS: {"nfe": int(nfe)},
+            _PROFILE: {"target_psnr": target_psnr},
+        }
         return Asked(
-            model,
-            int(steps),
-            float(tolerance),
-            int(nfe) if nfe else None,
-            chosen,
-            float(guidance),
-            int(seed),
+            model=model,
+            bare=not with_lora,
+            how=how[way],
+            steps=int(steps),
+            scheduler=None if scheduler == _OWN_SCHEDULER else scheduler,
+            guidance=float(guidance),
+            negative_prompt=negative_prompt.strip() or None,
+            seed=int(seed),
         )
+
+    def _ways(self, model: str) -> list[str]:
+        """Without a profile there is nothing to choose from."""
+        return list(_WAYS if self._models.may_have_profile(model) else _WAYS[:-1])
+
+    def _follow_model(self, model: str, way: str) -> list[Any]:
+        """Offers what the model takes."""
+        traits, ways = self._models.traits(model), self._ways(model)
+        return [
+            gr.update(choices=ways, value=way if way in ways else _QUALITY),
+            gr.update(choices=[_OWN_SCHEDULER, *traits.schedulers], value=_OWN_SCHEDULER),
+            gr.update(value=guidance_of(model), visible=traits.takes("guidance_scale")),
+            gr.update(visible=traits.takes("negative_prompt")),
+        ]

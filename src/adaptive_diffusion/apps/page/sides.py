@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,16 +12,23 @@ from adaptive_diffusion.apps.page.drawing import (
     amplified_difference,
     fidelity,
     pixels,
+    planned_by,
     status,
     temporary_file,
 )
+from adaptive_diffusion.apps.page.models import Models
+from adaptive_diffusion.apps.page.newest import Stop
 from adaptive_diffusion.apps.page.race import Run, View, race
+from adaptive_diffusion.apps.page.settings import Asked
 from adaptive_diffusion.apps.sampling import Sample, Sampler
-from adaptive_diffusion.policies import Policy
 
-__all__ = ["SHOWN", "Sides"]
+__all__ = ["SHOWN", "Sides", "side_by_side"]
 
-SHOWN: dict[str, Any] = {"interactive": False, "buttons": ["download", "fullscreen"]}
+SHOWN: dict[str, Any] = {
+    "interactive": False,
+    "buttons": ["download", "fullscreen"],
+    "elem_classes": ["shown"],
+}
 """How a component is made that only shows something."""
 
 
@@ -35,24 +41,25 @@ class Sides:
     Built where this is called.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, models: Models) -> None:
+        self._models = models
         with gr.Row():
-            with gr.Column(min_width=160):
+            with gr.Column(min_width=140):
                 self.full = gr.Image(label="Full run", elem_id=f"{name}-full", **SHOWN)
                 self.full_sound = gr.Audio(visible=False, elem_id=f"{name}-full-sound", **_HEARD)
                 self.full_status = gr.HTML(elem_id=f"{name}-full-status")
-            with gr.Column(min_width=160):
+            with gr.Column(min_width=140):
                 self.fast = gr.Image(label="Accelerated", elem_id=f"{name}-fast", **SHOWN)
                 self.fast_sound = gr.Audio(visible=False, elem_id=f"{name}-fast-sound", **_HEARD)
                 self.fast_status = gr.HTML(elem_id=f"{name}-fast-status")
         with gr.Row():
             self.slider = gr.ImageSlider(
-                label="Full | accelerated", elem_id=f"{name}-slider", min_width=160, **SHOWN
+                label="Full | accelerated", elem_id=f"{name}-slider", min_width=140, **SHOWN
             )
             self.difference = gr.Image(
                 label=f"Difference, amplified {AMPLIFICATION} times",
                 elem_id=f"{name}-difference",
-                min_width=160,
+                min_width=140,
                 **SHOWN,
             )
 
@@ -79,36 +86,56 @@ class Sides:
         self,
         samplers: tuple[Sampler, Sampler],
         samples: Sequence[Sample],
-        policy: Policy,
-        cancelled: threading.Event,
+        asked: Asked,
+        stop: Stop,
     ) -> Iterator[tuple[Any, ...]]:
         """Runs in full and accelerated; gives what the components show, again and again."""
-        steps = samplers[0].settings.steps
-        runs = [Run(samplers[0], samples, None), Run(samplers[1], samples, policy)]
-        for views in race(runs, cancelled):
-            yield self._show(views, steps)
+        for views, said in side_by_side(samplers, samples, asked, self._models, stop):
+            yield _show(views, said)
 
-    def _show(self, views: Sequence[View], steps: int) -> tuple[Any, ...]:
+
+def side_by_side(
+    samplers: Sequence[Sampler],
+    samples: Sequence[Sample],
+    asked: Asked,
+    models: Models,
+    stop: Stop,
+) -> Iterator[tuple[list[View], tuple[str, str]]]:
+    """Runs in full with the first sampler and accelerated with the second, as it is asked.
+
+    Gives, again and again, what there is to see of both and what their statuses say.
+    """
+    policy, notes = asked.plan(models, samplers[1].pipe)
+    runs = [Run(samplers[0], samples, None), Run(samplers[1], samples, policy, notes)]
+    for views in race(runs, stop):
         full, fast = views
-        steps = max(steps if not view.done else len(view.masks[0]) for view in views)
-        if not (full.done and fast.done):
-            return (*_side(full, steps), *_side(fast, steps), None, None)
-        assert full.made is not None
-        assert fast.made is not None
-        figures = [
-            fidelity(fast.made[0], full.made[0]),
-            f"{_ratio(full, fast):.2f}× fewer calls",
-            f"{full.seconds / fast.seconds:.2f}× faster",
-        ]
-        stills = fast.made[0].still, full.made[0].still
-        pair = pixels(stills[1]), pixels(stills[0])
-        difference = amplified_difference(*stills)
-        return (*_side(full, steps), *_side(fast, steps, *figures), pair, difference)
+        steps = max(asked.steps if not view.done else len(view.masks[0]) for view in views)
+        figures = [*planned_by(policy), *_comparison(full, fast)]
+        yield views, (status(full, steps), status(fast, steps, *figures))
 
 
-def _side(view: View, steps: int, *figures: str) -> tuple[Any, Any, str]:
-    picture = None if view.made is None else pixels(view.made[0].still)
-    return picture, _player(view), status(view, steps, *figures)
+def _comparison(full: View, fast: View) -> list[str]:
+    """How close and how much cheaper; nothing before both are done."""
+    if not (full.done and fast.done and full.made and fast.made):
+        return []
+    return [
+        fidelity(fast.made[0], full.made[0]),
+        f"{sum(map(sum, full.masks)) / sum(map(sum, fast.masks)):.2f}× fewer calls",
+        f"{full.seconds / fast.seconds:.2f}× faster",
+    ]
+
+
+def _show(views: Sequence[View], said: tuple[str, str]) -> tuple[Any, ...]:
+    full, fast = views
+    shown = (_picture(full), _player(full), said[0], _picture(fast), _player(fast), said[1])
+    if not (full.done and fast.done and full.made and fast.made):
+        return (*shown, None, None)
+    stills = fast.made[0].still, full.made[0].still
+    return (*shown, (pixels(stills[1]), pixels(stills[0])), amplified_difference(*stills))
+
+
+def _picture(view: View) -> Any:
+    return None if view.made is None else pixels(view.made[0].still)
 
 
 def _player(view: View) -> Any:
@@ -117,7 +144,3 @@ def _player(view: View) -> Any:
     if not isinstance(made, Sound):
         return gr.Audio(None, visible=False)
     return gr.Audio(temporary_file(made), visible=True)
-
-
-def _ratio(full: View, fast: View) -> float:
-    return sum(map(sum, full.masks)) / sum(map(sum, fast.masks))

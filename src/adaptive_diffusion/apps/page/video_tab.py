@@ -1,56 +1,53 @@
-"""Video: a prompt's film, in full and accelerated."""
+"""Video: a prompt's clip, in full and accelerated, in step with each other."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.encoding import enlarged
-from adaptive_diffusion.apps.loading import pipeline_class
-from adaptive_diffusion.apps.media import Clip
-from adaptive_diffusion.apps.page.drawing import SMALLEST, fidelity, status, temporary_file
+from adaptive_diffusion.apps.media import AMPLIFICATION, Clip
+from adaptive_diffusion.apps.page.drawing import file_with
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.page.newest import Newest
-from adaptive_diffusion.apps.page.race import Run, View, race
-from adaptive_diffusion.apps.page.running import cancels, runs
-from adaptive_diffusion.apps.page.settings import Controls, guidance_of
-from adaptive_diffusion.apps.page.sides import SHOWN
+from adaptive_diffusion.apps.page.newest import Stop
+from adaptive_diffusion.apps.page.prompts import prompt_box
+from adaptive_diffusion.apps.page.race import View
+from adaptive_diffusion.apps.page.running import Runs
+from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.apps.page.sides import SHOWN, side_by_side
 from adaptive_diffusion.apps.schedulers import takes
 from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS
 
 __all__ = ["video_tab"]
 
-
 _PARAMETER = "num_frames"  # what tells pipelines that make videos
-_PROMPT = PROMPTS["motion"][0]
 _FRAMES = 16
+_LABELLED: dict[str, Any] = {"show_label": True, "container": True, "padding": True}
+_KNOWN = {model: prompts[0] for model, prompts in PROMPTS.items()}
 
 
-def video_tab(models: Models, newest: Newest, controls: Controls, tab: gr.Tab) -> None:
+def video_tab(models: Models, runs: Runs, controls: Controls, tab: gr.Tab) -> None:
     """Builds the tab; whoever opens it gets a model that makes videos, if there is one."""
+    first = models.first_with(_PARAMETER) or models.names[0]
     with gr.Row():
-        prompt = gr.Textbox(_PROMPT, label="Prompt", scale=5, elem_id="video-prompt")
-        frames = gr.Slider(
-            1, 129, _frames(models.names[0]), step=1, label="Frames", elem_id="video-frames"
-        )
+        prompt = prompt_box(models, controls, _KNOWN, first=first, tab="video")
         start = gr.Button("Generate", variant="primary", elem_id="video-start", min_width=100)
         cancel = gr.Button("Cancel", elem_id="video-cancel", min_width=100)
+        frames = gr.Slider(
+            1, 129, _frames(first), step=1, label="Frames", scale=3, elem_id="video-frames"
+        )
     with gr.Row():
-        with gr.Column():
-            full = gr.Image(label="Full run", elem_id="video-full", **SHOWN)
-            full_status = gr.HTML(elem_id="video-full-status")
-        with gr.Column():
-            fast = gr.Image(label="Accelerated", elem_id="video-fast", **SHOWN)
-            fast_status = gr.HTML(elem_id="video-fast-status")
+        full_status = gr.HTML(label="Full run", elem_id="video-full-status", **_LABELLED)
+        fast_status = gr.HTML(label="Accelerated", elem_id="video-fast-status", **_LABELLED)
+    clips = gr.Image(
+        label=f"Full run | accelerated | difference, amplified {AMPLIFICATION} times",
+        elem_id="video-clips",
+        **SHOWN,
+    )
 
-    def work(
-        cancelled: threading.Event, prompt: str, frames: float, *values: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        asked = controls.read(*values)
+    def work(stop: Stop, asked: Asked, prompt: str, frames: float) -> Iterator[tuple[Any, ...]]:
         pipes = asked.pipeline(models), asked.pipeline(models)
         if not takes(type(pipes[0]).__call__, _PARAMETER):
             raise ValueError(
@@ -58,42 +55,25 @@ def video_tab(models: Models, newest: Newest, controls: Controls, tab: gr.Tab) -
                 "adaptive-diffusion ui --model FOLDER_OR_HUB_ID"
             )
         samplers = [asked.sampler(pipe, num_frames=int(frames)) for pipe in pipes]
-        samples = samplers[0].plan([prompt], 1, asked.seed)
-        runs = [Run(samplers[0], samples, None), Run(samplers[1], samples, asked.policy)]
-        for full_view, fast_view in race(runs, cancelled):
-            figures = []
-            if full_view.done and fast_view.done:
-                figures = [
-                    fidelity(fast_view.made[0], full_view.made[0]),  # type: ignore[index]
-                    f"{full_view.seconds / fast_view.seconds:.2f}× faster",
-                ]
-            yield (
-                _film(full_view),
-                status(full_view, asked.steps),
-                _film(fast_view),
-                status(fast_view, asked.steps, *figures),
-            )
+        wanted = [prompt] if samplers[0].is_conditional else []
+        samples = samplers[0].plan(wanted, 1, asked.seed)
+        for views, said in side_by_side(samplers, samples, asked, models, stop):
+            yield (_together(views), *said)
 
-    runs(
-        newest,
+    runs.start(
         [start.click, prompt.submit],
         work,
-        [prompt, frames, *controls.inputs],
-        [full, full_status, fast, fast_status],
+        [prompt, frames],
+        [clips, full_status, fast_status],
         [full_status, fast_status],
     )
-    cancels(newest, cancel)
+    runs.cancel(cancel)
 
-    def choose(model: str) -> tuple[Any, ...]:
+    def choose(model: str) -> Any:
         found = models.first_with(_PARAMETER)
-        kind = pipeline_class(model)
-        if found is None or kind is None or takes(kind.__call__, _PARAMETER):
-            return gr.skip(), gr.skip()
-        return found, guidance_of(found)
+        return gr.skip() if found is None or models.traits(model).takes(_PARAMETER) else found
 
-    tab.select(
-        choose, controls.model, [controls.model, controls.guidance], api_visibility="private"
-    )
+    tab.select(choose, controls.model, controls.model, api_visibility="private")
     controls.model.change(_frames, controls.model, frames, api_visibility="private")
 
 
@@ -101,16 +81,17 @@ def _frames(model: str) -> int:
     return ARGUMENTS.get(model, {}).get(_PARAMETER, _FRAMES)
 
 
-def _film(view: View) -> Any:
-    """The frames as a GIF that plays over and over; none before the run is done."""
-    if not view.done or view.made is None:
+def _together(views: Sequence[View]) -> str | None:
+    """The two clips and their difference as one GIF, so that they play in step."""
+    if not all(view.done and view.made for view in views):
         return None
-    clip = view.made[0]
-    if not isinstance(clip, Clip):
-        raise ValueError(f"the model makes a {clip.kind}: see the Generate tab")
-    return temporary_file(_enlarged(clip))
+    full, fast = (view.made[0] for view in views if view.made)
+    if not isinstance(full, Clip) or not isinstance(fast, Clip):
+        raise ValueError(f"the model makes a {full.kind}: see the Generate tab")
+    return _film(full, fast)
 
 
-@lru_cache(maxsize=16)  # as its file is
-def _enlarged(clip: Clip) -> Clip:
-    return Clip(enlarged(clip.frames, SMALLEST))
+@lru_cache(maxsize=4)  # a finished race may be shown twice
+def _film(full: Clip, fast: Clip) -> str:
+    [(suffix, content)] = fast.beside(full).items()
+    return file_with(content, suffix)

@@ -16,9 +16,8 @@ from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
 from adaptive_diffusion.miniatures import GUIDANCE
-from adaptive_diffusion.profile import Profile
 
-__all__ = ["check_models", "find_profiles", "load_models", "run"]
+__all__ = ["check_models", "load_models", "run"]
 
 _CONNECTIONS = 256  # beside one for each picture; more are answered with 503
 
@@ -78,26 +77,6 @@ def check_models(names: Sequence[str]) -> None:
         raise ValueError("a --model is given twice: each has one name")
     for name in names:
         locate(name)
-
-
-def find_profiles(names: Sequence[str], given: Sequence[str]) -> dict[str, Profile]:
-    """The profiles of models, from `FILE` for a single model, or `MODEL=FILE`.
-
-    Raises:
-        ValueError: if it is not said whose a profile is, or a model has two.
-        ProfileError: if a file can't be read.
-    """
-    files: dict[str, str] = {}
-    for text in given:
-        name, _, file = text.partition("=")
-        if name not in names:
-            if len(names) > 1:
-                raise ValueError(f"--profile {text}: say of which model, as {names[0]}={text}")
-            [name], file = names, text
-        if name in files:
-            raise ValueError(f"--profile is given twice for {name}")
-        files[name] = file
-    return {name: Profile.load(file) for name, file in files.items()}
 
 
 def load_models(
