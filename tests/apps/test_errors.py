@@ -151,7 +151,8 @@ def test_a_missing_extra_says_what_to_install(cli, tmp_path, monkeypatch, missin
 
     monkeypatch.setattr(builtins, "__import__", without)
     done = cli("compare", "--model", "digits", "--out", tmp_path)
-    assert done.error == f'error: {missing} is not installed: pip install "adaptive-diffusion[cli]"'
+    words = 'install the extra cli; in a checkout, pip install ".[cli]"'
+    assert done.error == f"error: {missing} is not installed: {words}"
 
 
 def test_an_interruption_is_no_error(cli, tmp_path, monkeypatch):

@@ -77,8 +77,13 @@ def _explain_missing(error: ImportError) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         extra = _EXTRAS.get(package, "cli")
-        return f'{package} is not installed: pip install "adaptive-diffusion[{extra}]"'
-    return f'{error}; pip install "adaptive-diffusion[cli]"'
+        return f"{package} is not installed: {_come_by(extra)}"
+    return f"{error}; {_come_by('cli')}"
+
+
+def _come_by(extra: str) -> str:
+    """How to install an extra: the package is on no index, so that its name alone is not enough."""
+    return f'install the extra {extra}; in a checkout, pip install ".[{extra}]"'
 
 
 if __name__ == "__main__":

@@ -344,7 +344,9 @@ def test_a_file_that_is_not_there(cli, tmp_path):
 def test_ray_is_an_extra(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     done = cli("batch", write(tmp_path, seeds(1)), "--engine", "ray", "--out", tmp_path)
-    assert done.error == 'error: ray is not installed: pip install "adaptive-diffusion[ray]"'
+    assert done.error == (
+        'error: ray is not installed: install the extra ray; in a checkout, pip install ".[ray]"'
+    )
 
 
 @digits

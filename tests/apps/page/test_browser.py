@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 DONE = "document.querySelectorAll('#{0}-fast-status .done, #{0}-full-status .done').length == 2"
-MINUTE = 60_000
+PATIENCE = 180_000  # milliseconds, on a machine that has other work to do
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def page(address: str) -> Iterator[Any]:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1250})
-        page.set_default_timeout(MINUTE)
+        page.set_default_timeout(PATIENCE)
         outside: list[str] = []
         page.on("request", lambda request: outside.append(request.url))
         page.goto(address)
@@ -164,6 +164,7 @@ def test_escape_cancels(page: Any) -> None:
     page.wait_for_timeout(1500)
     assert page.locator("#generate-full-status .computed").count() == made < 150
     assert page.locator("#generate-full-status .done").count() == 0
+    page.locator("#steps input[type=number]").fill("20")
     prompt(page, "generate").press("Enter")  # and the page still works
     page.wait_for_function(DONE.format("generate"))
 
@@ -198,7 +199,7 @@ def test_a_batch_shows_every_picture_with_its_calls(page: Any) -> None:
     page.locator("#batch-count input[type=number]").fill("2")
     page.click("#batch-start")
     page.wait_for_function("document.querySelectorAll('#batch-gallery img').length == 4")
-    page.wait_for_function("/a frog, seed 3: 1\\d calls/.test(document.body.innerText)")
+    page.wait_for_function("/1\\d calls · a frog · seed 3/.test(document.body.innerText)")
     assert page.locator("#batch-status .timeline").count() == 4
 
 

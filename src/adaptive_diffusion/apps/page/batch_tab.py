@@ -66,12 +66,12 @@ def _captioned(view: View, samples: Sequence[Sample]) -> Any:
         return gr.skip()
     masks = view.masks if len(view.masks) == len(view.made) else view.masks * len(view.made)
     return [
-        (pixels(medium.still), f"{_name(sample)}: {sum(mask)} calls")
+        (pixels(medium.still), f"{sum(mask)} calls · {_name(sample)}")
         for sample, medium, mask in zip(samples, view.made, masks, strict=True)
     ]
 
 
 def _name(sample: Sample) -> str:
     return (
-        f"seed {sample.seed}" if sample.prompt is None else f"{sample.prompt}, seed {sample.seed}"
+        f"seed {sample.seed}" if sample.prompt is None else f"{sample.prompt} · seed {sample.seed}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -118,7 +119,9 @@ class Controls:
             info=compiles if models.options.compiles else None,
             elem_id="model",
         )
-        loras = ", ".join(map(str, models.options.loras))
+        loras = ", ".join(
+            f"{Path(lora.place).name}, scale {lora.scale:g}" for lora in models.options.loras
+        )
         self.lora = gr.Checkbox(
             True, label="LoRA", info=loras, visible=bool(loras), elem_id="lora", container=True
         )
