@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from file_entries import entries_of
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from toy_statistics import statistics_on
 
-from adaptive_diffusion.apps.media import Picture
+from adaptive_diffusion.apps.media import Picture, Sound
 from adaptive_diffusion.apps.page.drawing import (
     amplified_difference,
     batch_status,
     fidelity,
+    pictures,
     pixels,
     planned_by,
     status,
@@ -22,6 +26,8 @@ from adaptive_diffusion.apps.page.drawing import (
 from adaptive_diffusion.apps.page.race import View
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.policies import ErrorControlled, Planned
+
+ENTRIES = (("prompt", "a red apple"), ("seed", "3"))
 
 
 @given(st.integers(1, 900), st.integers(1, 40))
@@ -78,11 +84,21 @@ def test_a_batch_has_a_timeline_for_every_sample() -> None:
 
 
 def test_a_medium_has_one_file_however_often_it_is_shown() -> None:
-    picture = Picture(np.zeros((4, 4, 3), np.float32))
-    path = temporary_file(picture)
-    assert temporary_file(picture) == path
-    assert temporary_file(Picture(picture.pixels)) != path
-    assert Path(path).read_bytes() == picture.encode({})
+    sound = Sound(np.zeros((1, 400), np.float32), 8000)
+    path = temporary_file(sound, ENTRIES)
+    assert temporary_file(sound, ENTRIES) == path
+    assert temporary_file(Sound(sound.waveform, 8000), ENTRIES) != path
+    assert Path(path).read_bytes() == sound.encode(dict(ENTRIES))
+
+
+def test_a_finished_picture_is_a_file_that_says_how_it_was_made() -> None:
+    image = np.linspace(0, 1, 32 * 32 * 3, dtype=np.float32).reshape(32, 32, 3)
+    view = View([Picture(image)], ((True,),))
+    [preview] = pictures(view)
+    assert np.array_equal(preview, pixels(image))
+    [path] = pictures(replace(view, done=True, entries=(ENTRIES,)))
+    assert np.array_equal(np.asarray(Image.open(path)), preview)
+    assert entries_of(Path(path)) == dict(ENTRIES)
 
 
 def test_differences_are_amplified_and_fidelity_is_told() -> None:

@@ -16,6 +16,7 @@ from adaptive_diffusion.apps.page.race import CancelledError, Run, View, race
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
 
 STEPS = 12
+SOURCE = {"model": "sd15"}
 LOOSE = ErrorControlled(tolerance=3.0)  # twelve steps have something to skip
 
 
@@ -38,7 +39,10 @@ def last(runs: list[Run]) -> list[View]:
 @pytest.mark.parametrize("name", ["sd15", "ddim"], ids=["latents", "pixels, without callbacks"])
 def test_each_run_gives_what_it_gives_alone(name: str) -> None:
     full, fast = last(
-        [Run(sampler(name), samples(name), None), Run(sampler(name), samples(name), LOOSE)]
+        [
+            Run(sampler(name), samples(name), None, SOURCE),
+            Run(sampler(name), samples(name), LOOSE, SOURCE),
+        ]
     )
     for view, policy in ((full, None), (fast, LOOSE)):
         alone = sampler(name).run(samples(name), policy)
@@ -52,7 +56,7 @@ def test_each_run_gives_what_it_gives_alone(name: str) -> None:
 
 
 def test_previews_come_before_the_finished_picture() -> None:
-    runs = [Run(sampler(), samples(), LOOSE)]
+    runs = [Run(sampler(), samples(), LOOSE, SOURCE)]
     slow_down(runs[0], 0.05)
     views = [view for (view,) in race(runs, threading.Event())]
     unfinished = [view for view in views if not view.done and view.made is not None]
@@ -72,7 +76,7 @@ def slow_down(run: Run, seconds: float) -> None:
 def test_the_clocks_count_a_runs_own_time_alone() -> None:
     """A run of fewer calls ends earlier by the clock, though both take turns."""
     pause = 0.03
-    full, fast = Run(sampler(), samples(), None), Run(sampler(), samples(), LOOSE)
+    full, fast = Run(sampler(), samples(), None, SOURCE), Run(sampler(), samples(), LOOSE, SOURCE)
     for run in (full, fast):
         slow_down(run, pause)
     began = time.perf_counter()
@@ -89,23 +93,41 @@ def test_the_clocks_count_a_runs_own_time_alone() -> None:
 def test_what_is_to_be_known_of_a_run_is_shown() -> None:
     few = Sampler(sampler().pipe, Settings(steps=3))
     full, fast = last(
-        [Run(few, samples(), None), Run(few, samples(), LOOSE, ["the profile is of another model"])]
+        [
+            Run(few, samples(), None, SOURCE),
+            Run(few, samples(), LOOSE, SOURCE, ["the profile is of another model"]),
+        ]
     )
     assert full.notes == ()
     assert fast.notes[0] == "the profile is of another model"
     assert fast.notes[1].startswith("nothing was skipped")
 
 
+def test_a_finished_run_says_how_it_was_made() -> None:
+    run = Run(sampler(), [*samples(), Sample("a dog", 4)], LOOSE, SOURCE)
+    while_running, view = View(), View()
+    for (view,) in race([run], threading.Event()):
+        while_running = while_running if view.done else view
+    assert while_running.entries == ()
+    for entries, prompt, mask in zip(
+        view.entries, ("a red apple", "a dog"), view.masks, strict=True
+    ):
+        said = dict(entries)
+        assert (said["model"], said["prompt"], said["steps"]) == ("sd15", prompt, str(STEPS))
+        assert said["mask"].count("1") == sum(mask)
+        assert said["policy"] == str(LOOSE)
+
+
 def test_image_to_image_counts_the_steps_it_makes() -> None:
     pictures = TINY_PIPELINES["img2img"].inputs(1)["image"]
     edit = sampler("img2img", strength=0.5)
-    (view,) = last([Run(edit, [Sample("a dog", 0, {"image": pictures[0]})], None)])
+    (view,) = last([Run(edit, [Sample("a dog", 0, {"image": pictures[0]})], None, SOURCE)])
     assert view.masks == ((True,) * (STEPS // 2),)
 
 
 def test_a_cancelled_race_ends_within_a_step_and_leaves_the_pipelines_as_they_were() -> None:
     cancelled = threading.Event()
-    runs = [Run(sampler(), samples(), None), Run(sampler(), samples(), LOOSE)]
+    runs = [Run(sampler(), samples(), None, SOURCE), Run(sampler(), samples(), LOOSE, SOURCE)]
     for run in runs:
         slow_down(run, 0.05)
     watching = race(runs, cancelled)
@@ -124,7 +146,7 @@ def test_a_cancelled_race_ends_within_a_step_and_leaves_the_pipelines_as_they_we
 
 
 def test_who_stops_watching_stops_the_runs() -> None:
-    run = Run(sampler(), samples(), None)
+    run = Run(sampler(), samples(), None, SOURCE)
     slow_down(run, 0.05)
     watching = race([run], threading.Event())
     next(watching)
@@ -134,7 +156,7 @@ def test_who_stops_watching_stops_the_runs() -> None:
 
 
 def test_an_error_of_one_run_is_told_and_ends_the_race() -> None:
-    runs = [Run(sampler(), samples(), None), Run(sampler(), samples(), LOOSE)]
+    runs = [Run(sampler(), samples(), None, SOURCE), Run(sampler(), samples(), LOOSE, SOURCE)]
     runs[1]._sampler.pipe.unet.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         last(runs)

@@ -19,7 +19,7 @@ VISITOR = SimpleNamespace(session_hash="ann")
 
 
 class Page:
-    """Runs with one status, over a model that takes so many seconds to load."""
+    """Runs with one status, over a model that takes so many seconds to load, or is loaded."""
 
     def __init__(self, seconds: float = 0) -> None:
         def load(*_: Any) -> Any:
@@ -27,6 +27,8 @@ class Page:
             return SimpleNamespace(components={})
 
         models = Models(["emoji"], load=load)
+        if not seconds:
+            models.pipeline("emoji")
         with gr.Blocks(analytics_enabled=False):
             self.controls = Controls(models)
             self.status = gr.HTML()

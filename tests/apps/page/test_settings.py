@@ -33,7 +33,7 @@ def values(models: Models) -> dict[str, Any]:
 
 def plan(models: Models, values: dict[str, Any]) -> Any:
     asked = Controls.read(*values.values())
-    return asked.plan(models, asked.pipeline(models))[0]
+    return asked.plan(models, asked.pipeline(models)).policy
 
 
 def test_the_default_tolerance_decides_at_first(models: Models, values: dict[str, Any]) -> None:
@@ -60,13 +60,14 @@ def test_one_way_decides_and_the_others_do_not_count(
 def test_a_number_of_calls_uses_what_was_published_with_the_model() -> None:
     models = Models(["emoji"])
     asked = Asked("emoji", False, {"nfe": 15}, 50, None, 3.0, None, 0)
-    policy, notes = asked.plan(models, asked.pipeline(models))
-    assert isinstance(policy, Planned)
-    assert policy.nfe == 15
-    assert policy.loops
-    assert not notes
-    again, _ = asked.plan(models, asked.pipeline(models))
-    assert again is policy  # it keeps the plans that it has made
+    skipping = asked.plan(models, asked.pipeline(models))
+    assert isinstance(skipping.policy, Planned)
+    assert skipping.policy.nfe == 15
+    assert skipping.policy.loops
+    assert not skipping.notes
+    assert skipping.source.keys() == {"model", "profile"}
+    again = asked.plan(models, asked.pipeline(models))
+    assert again.policy is skipping.policy  # it keeps the plans that it has made
 
 
 def test_a_target_chooses_among_the_profiles_plans() -> None:
@@ -76,7 +77,7 @@ def test_a_target_chooses_among_the_profiles_plans() -> None:
 
     def calls(target: float | None) -> int:
         asked = Asked("emoji", False, {"target_psnr": target}, 50, None, 3.0, None, 0)
-        policy, _ = asked.plan(models, asked.pipeline(models))
+        policy = asked.plan(models, asked.pipeline(models)).policy
         assert isinstance(policy, Planned)
         return policy.nfe
 
@@ -89,7 +90,7 @@ def test_a_target_chooses_among_the_profiles_plans() -> None:
 def test_what_differs_from_the_profile_is_told() -> None:
     models = Models(["emoji"])
     asked = Asked("emoji", False, {"nfe": 15}, 20, "euler", 3.0, None, 0)
-    _, notes = asked.plan(models, asked.pipeline(models))
+    notes = asked.plan(models, asked.pipeline(models)).notes
     assert any("scheduler" in note for note in notes)
 
 

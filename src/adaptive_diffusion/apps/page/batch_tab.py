@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.page.drawing import batch_status, pixels, planned_by
+from adaptive_diffusion.apps.page.drawing import batch_status, pictures, planned_by
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
 from adaptive_diffusion.apps.page.prompts import prompt_box
@@ -52,10 +52,11 @@ def batch_tab(models: Models, runs: Runs, controls: Controls) -> None:
         samples = sampler.plan(wanted if sampler.is_conditional else [], int(count), asked.seed)
         if len(samples) > _MOST:
             raise ValueError(f"{len(samples)} pictures are too many for one call: at most {_MOST}")
-        policy, notes = asked.plan(models, pipe)
-        run = Run(sampler, samples, policy, notes)
+        skipping = asked.plan(models, pipe)
+        run = Run(sampler, samples, skipping.policy, skipping.source, skipping.notes)
+        figures = planned_by(skipping.policy)
         for (view,) in race([run], stop):
-            yield batch_status(view, asked.steps, planned_by(policy)), _captioned(view, samples)
+            yield batch_status(view, asked.steps, figures), _captioned(view, samples)
 
     runs.start([start.click], work, [prompts, count], [status, gallery], [status])
     runs.cancel(cancel)
@@ -66,8 +67,8 @@ def _captioned(view: View, samples: Sequence[Sample]) -> Any:
         return gr.skip()
     masks = view.masks if len(view.masks) == len(view.made) else view.masks * len(view.made)
     return [
-        (pixels(medium.still), f"{sum(mask)} calls · {_name(sample)}")
-        for sample, medium, mask in zip(samples, view.made, masks, strict=True)
+        (picture, f"{sum(mask)} calls · {_name(sample)}")
+        for sample, picture, mask in zip(samples, pictures(view), masks, strict=True)
     ]
 
 

@@ -6,13 +6,14 @@ import html
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from adaptive_diffusion.apps.closeness import closeness
 from adaptive_diffusion.apps.display import decibels
 from adaptive_diffusion.apps.encoding import enlarged, to_bytes
-from adaptive_diffusion.apps.media import AMPLIFICATION, Medium
+from adaptive_diffusion.apps.media import AMPLIFICATION, Medium, Picture
 from adaptive_diffusion.apps.page.race import View
 from adaptive_diffusion.policies import Planned, Policy
 
@@ -23,6 +24,7 @@ __all__ = [
     "cancelled",
     "fidelity",
     "file_with",
+    "pictures",
     "pixels",
     "planned_by",
     "status",
@@ -40,9 +42,11 @@ def pixels(image: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)  # a finished run is shown again and again until the other is done
-def temporary_file(medium: Medium) -> str:
-    """The path of a file with the medium."""
-    return file_with(medium.encode({}), medium.suffix)
+def temporary_file(medium: Medium, entries: tuple[tuple[str, str], ...]) -> str:
+    """The path of a file with the medium and its entries; a small picture is enlarged."""
+    if isinstance(medium, Picture):
+        medium = Picture(enlarged(medium.pixels, SMALLEST))
+    return file_with(medium.encode(dict(entries)), medium.suffix)
 
 
 def file_with(content: bytes, suffix: str) -> str:
@@ -50,6 +54,16 @@ def file_with(content: bytes, suffix: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as file:
         file.write(content)
     return file.name
+
+
+def pictures(view: View) -> list[Any]:
+    """What is seen of a run's samples: previews, then files that say how they were made."""
+    if not view.done:
+        return [pixels(medium.still) for medium in view.made or ()]
+    return [
+        temporary_file(medium, entries) if isinstance(medium, Picture) else pixels(medium.still)
+        for medium, entries in zip(view.made or (), view.entries, strict=True)
+    ]
 
 
 def amplified_difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:

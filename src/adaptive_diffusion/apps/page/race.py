@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from adaptive_diffusion.apps.media import Medium, Picture
 from adaptive_diffusion.apps.preview import preview
+from adaptive_diffusion.apps.provenance import how_made
 from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 from adaptive_diffusion.policies import ErrorControlled, Policy
 
@@ -40,6 +41,7 @@ class View:
         done: whether what is made is finished.
         cancelled: whether it will never be.
         notes: what the visitor should know of it.
+        entries: for each sample, once it is done, what its file says of how it was made.
     """
 
     made: Sequence[Medium] | None = None
@@ -48,6 +50,7 @@ class View:
     done: bool = False
     cancelled: bool = False
     notes: tuple[str, ...] = ()
+    entries: tuple[tuple[tuple[str, str], ...], ...] = ()
 
 
 class Run:
@@ -57,6 +60,7 @@ class Run:
         sampler: a pipeline that nobody else calls meanwhile, with its settings.
         samples: what to make.
         policy: None for the full run.
+        source: the model and what was added to it, by name.
         notes: what is to be known of it beforehand.
     """
 
@@ -65,6 +69,7 @@ class Run:
         sampler: Sampler,
         samples: Sequence[Sample],
         policy: Policy | None,
+        source: Mapping[str, str],
         notes: Sequence[str] = (),
     ) -> None:
         self.view = View(notes=tuple(notes))
@@ -73,6 +78,7 @@ class Run:
         self._sampler = sampler
         self._samples = samples
         self._policy = policy
+        self._source = source
         self._callback = sampler.settings.arguments.get("callback_on_step_end")
         self._turns: _Turns | None = None
         self._resumed = self._previewed = 0.0
@@ -95,11 +101,22 @@ class Run:
             masks = self.view.masks or tuple(map(tuple, batch.masks))
             # what stands in for a full run has nothing to say of skipping
             notes = () if self._policy is None else (*self.view.notes, *batch.notes)
-            self.view = View(batch.made, masks, self.clock, done=True, notes=notes)
+            entries = self._entries(batch, masks)
+            self.view = View(batch.made, masks, self.clock, done=True, notes=notes, entries=entries)
         except BaseException as error:  # told to whoever watches the race
             self.error = error
         finally:
             self._turns.leave(self)
+
+    def _entries(
+        self, batch: Batch, masks: Sequence[Sequence[bool]]
+    ) -> tuple[tuple[tuple[str, str], ...], ...]:
+        assert batch.made is not None
+        masks = masks if len(masks) == len(self._samples) else [*masks] * len(self._samples)
+        return tuple(
+            tuple(how_made(*each, self._policy, self._sampler, self._source).items())
+            for each in zip(self._samples, batch.made, masks, strict=True)
+        )
 
     def _call(self) -> Batch:
         policy = self._policy

@@ -17,7 +17,7 @@ from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
-__all__ = ["Asked", "Controls", "guidance_of"]
+__all__ = ["Asked", "Controls", "Skipping", "guidance_of"]
 
 _OWN_SCHEDULER = "the model's own"
 _DEFAULT_GUIDANCE = 5.0
@@ -29,6 +29,21 @@ _QUALITY, _TOLERANCE, _CALLS, _PROFILE = _WAYS = ("quality", "tolerance", "calls
 def guidance_of(model: str) -> float:
     """A guidance scale to begin with."""
     return GUIDANCE.get(model, _DEFAULT_GUIDANCE)
+
+
+@dataclass(frozen=True)
+class Skipping:
+    """How runs are accelerated.
+
+    Attributes:
+        policy: what decides.
+        notes: in what the call differs from that which its profile was made with.
+        source: the model, and what plans are made with, for the files of what is made.
+    """
+
+    policy: Policy | None
+    notes: list[str]
+    source: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -56,19 +71,20 @@ class Asked:
     negative_prompt: str | None
     seed: int
 
-    def plan(self, models: Models, pipe: Any) -> tuple[Policy | None, list[str]]:
-        """What the accelerated run skips, and in what the call differs from the profile's.
-
-        Plans are made with the model's profile, if it has one.
+    def plan(self, models: Models, pipe: Any) -> Skipping:
+        """What the accelerated run skips; plans are made with the model's profile, if it has one.
 
         Raises:
             ValueError: if the profile that was asked for is missing, or none of its plans reaches
                 the target.
         """
 
-        def make() -> tuple[Policy | None, list[str]]:
+        def make() -> Skipping:
             choice = self._choice(models, pipe)
-            return choice.policy_for(pipe), choice.misfits(pipe, self.steps)
+            source = {"model": self.model, **models.options.describe(), **choice.source}
+            if self.bare:
+                source.pop("lora", None)
+            return Skipping(choice.policy_for(pipe), choice.misfits(pipe, self.steps), source)
 
         call = (self.model, self.bare, self.scheduler, self.steps, self.guidance)
         return models.remember((*call, *self.how.items()), make)

@@ -11,6 +11,7 @@ from adaptive_diffusion.apps.media import AMPLIFICATION, Sound
 from adaptive_diffusion.apps.page.drawing import (
     amplified_difference,
     fidelity,
+    pictures,
     pixels,
     planned_by,
     status,
@@ -105,8 +106,12 @@ def side_by_side(
 
     Gives, again and again, what there is to see of both and what their statuses say.
     """
-    policy, notes = asked.plan(models, samplers[1].pipe)
-    runs = [Run(samplers[0], samples, None), Run(samplers[1], samples, policy, notes)]
+    skipping = asked.plan(models, samplers[1].pipe)
+    policy, source = skipping.policy, skipping.source
+    runs = [
+        Run(samplers[0], samples, None, source),
+        Run(samplers[1], samples, policy, source, skipping.notes),
+    ]
     for views in race(runs, stop):
         full, fast = views
         steps = max(asked.steps if not view.done else len(view.masks[0]) for view in views)
@@ -135,7 +140,7 @@ def _show(views: Sequence[View], said: tuple[str, str]) -> tuple[Any, ...]:
 
 
 def _picture(view: View) -> Any:
-    return None if view.made is None else pixels(view.made[0].still)
+    return None if view.made is None else pictures(view)[0]
 
 
 def _player(view: View) -> Any:
@@ -143,4 +148,4 @@ def _player(view: View) -> Any:
     made = view.made[0] if view.done and view.made else None
     if not isinstance(made, Sound):
         return gr.Audio(None, visible=False)
-    return gr.Audio(temporary_file(made), visible=True)
+    return gr.Audio(temporary_file(made, view.entries[0]), visible=True)
