@@ -72,7 +72,7 @@ def test_a_number_of_calls_uses_what_was_published_with_the_model() -> None:
 
 def test_a_target_chooses_among_the_profiles_plans() -> None:
     models = Models(["emoji"])
-    profile = models.profile("emoji", None, 50, 3.0)
+    profile = models.profiles.find("emoji", None, 50, 3.0)
     assert profile is not None
 
     def calls(target: float | None) -> int:
@@ -102,11 +102,13 @@ def test_a_profile_that_is_not_there_is_told(models: Models, values: dict[str, A
 
 
 def test_a_profile_that_was_given_comes_first(tmp_path: Any) -> None:
-    published = Models(["emoji"]).profile("emoji", None, 50, 3.0)
+    published = Models(["emoji"]).profiles.find("emoji", None, 50, 3.0)
     assert published is not None
     published.save(tmp_path / "profile.json")
     given = Profile.load(tmp_path / "profile.json")
-    assert Models(["emoji"], profiles={"emoji": given}).profile("emoji", None, 20, 7.5) is given
+    assert (
+        Models(["emoji"], profiles={"emoji": given}).profiles.find("emoji", None, 20, 7.5) is given
+    )
 
 
 def test_one_call_is_too_few(models: Models, values: dict[str, Any]) -> None:

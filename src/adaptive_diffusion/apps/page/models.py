@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from adaptive_diffusion.apps.loading import (
     LoadOptions,
-    folder_of,
     load_pipeline,
     pipeline_class,
     scheduler_of,
 )
+from adaptive_diffusion.apps.page.profiles import Profiles
 from adaptive_diffusion.apps.schedulers import SCHEDULERS, fitting, make_scheduler, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
-from adaptive_diffusion.errors import ProfileError
 from adaptive_diffusion.profile import Profile
-from adaptive_diffusion.published import FILE
 
 __all__ = ["Models", "Traits"]
 
-T = TypeVar("T")
-
-_MOST_REMEMBERED = 64
 _LOOK = 0.5  # seconds from one look at a model that is loaded to the next
 
 
@@ -65,12 +60,11 @@ class Models:
     ) -> None:
         self.names = list(names)
         self.options = options or LoadOptions()
-        self._profiles: dict[str, Profile | None] = dict(profiles or {})
+        self.profiles = Profiles(profiles or {}, self.options.revision)
         self._load = load
         self._lock = threading.Lock()
         self._pipes: dict[tuple[str, bool], Any] = {}
         self._traits: dict[str, Traits] = {}
-        self._remembered: dict[Hashable, Any] = {}
 
     def first_with(self, parameter: str) -> str | None:
         """The first model whose pipeline takes such a call argument, as far as that is known."""
@@ -94,40 +88,6 @@ class Models:
             return Traits(None, list(SCHEDULERS))
         present = scheduler_of(name) if pipe is None else getattr(pipe, "scheduler", None)
         return Traits(kind, fitting(kind, present))
-
-    def may_have_profile(self, name: str) -> bool:
-        """False where there is none; a hub's model may have one until it was asked for."""
-        folder = folder_of(name)
-        if name in self._profiles or not folder.exists():
-            return self._profiles.get(name, True) is not None
-        return (folder / FILE).is_file()
-
-    def profile(self, name: str, pipe: Any, steps: int, guidance: float | None) -> Profile | None:
-        """The profile given for the model, or that which was published with it for such a call.
-
-        Raises:
-            ProfileError: if the published file can't be read.
-        """
-        if name in self._profiles or not self.may_have_profile(name):
-            return self._profiles.get(name)
-        folder = folder_of(name)
-        if folder.exists():
-            return Profile.from_pretrained(folder, pipe, steps, guidance)
-        try:
-            hub = {"revision": self.options.revision} if self.options.revision else {}
-            return Profile.from_pretrained(name, pipe, steps, guidance, **hub)
-        except ProfileError:
-            self._profiles[name] = None  # not asked again
-            return None
-
-    def remember(self, call: Hashable, make: Callable[[], T]) -> T:
-        """What was made for such a call, as plans are: they take a second or two."""
-        if call not in self._remembered:
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[call] = make()
-        found: T = self._remembered[call]
-        return found
 
     def loading(self, name: str, bare: bool = False) -> Iterator[float]:
         """Loads a model, unless it is loaded; gives the seconds that it takes, again and again.

@@ -87,12 +87,12 @@ class Asked:
             return Skipping(choice.policy_for(pipe), choice.misfits(pipe, self.steps), source)
 
         call = (self.model, self.bare, self.scheduler, self.steps, self.guidance)
-        return models.remember((*call, *self.how.items()), make)
+        return models.profiles.remember((*call, *self.how.items()), make)
 
     def _choice(self, models: Models, pipe: Any) -> Choice:
         if not self.how.keys() & {"nfe", "target_psnr"}:
             return choose(**self.how)
-        profile = models.profile(self.model, pipe, self.steps, self.guidance)
+        profile = models.profiles.find(self.model, pipe, self.steps, self.guidance)
         if profile is None and "target_psnr" in self.how:
             raise ValueError(
                 f"{self.model} has no profile: make one with calibrate and start the page with "
@@ -268,7 +268,7 @@ class Controls:
 
     def _ways(self, model: str) -> list[str]:
         """Without a profile there is nothing to choose from."""
-        return list(_WAYS if self._models.may_have_profile(model) else _WAYS[:-1])
+        return list(_WAYS if self._models.profiles.may_have(model) else _WAYS[:-1])
 
     def _follow_model(self, model: str, way: str) -> list[Any]:
         """Offers what the model takes."""
