@@ -7,7 +7,7 @@ from diffusers import StableDiffusionPipeline
 
 from adaptive_diffusion.apps import loading
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, pipeline_class
-from adaptive_diffusion.apps.schedulers import SCHEDULERS, make_scheduler
+from adaptive_diffusion.apps.schedulers import SCHEDULERS, fitting, make_scheduler
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,19 @@ def test_what_fits_is_made(tiny, pipeline, scheduler):
 def test_a_flow_keeps_its_shift_under_another_name(tiny):
     assert make_scheduler(tiny("wan"), "flow-euler").config.shift == 3
     assert make_scheduler(tiny("sd3"), "flow-unipc").config.flow_shift == 3
+
+
+def test_a_scheduler_whose_package_is_missing_is_not_offered(tiny, monkeypatch):
+    """Diffusers then has a stand-in for it."""
+    stand_in = type("LMSDiscreteScheduler", (), {"_backends": ["torch", "no_such_package"]})
+    pipe = tiny("sd15")
+    assert "lms" in fitting(type(pipe), pipe.scheduler)
+    monkeypatch.setattr("diffusers.LMSDiscreteScheduler", stand_in)
+    with pytest.raises(ValueError, match="needs no_such_package, which is not installed"):
+        make_scheduler(pipe, "lms")
+    offered = fitting(type(pipe), pipe.scheduler)
+    assert "lms" not in offered
+    assert "euler" in offered
 
 
 def test_clip_skip_works_with_every_transformers(tiny, monkeypatch, model):

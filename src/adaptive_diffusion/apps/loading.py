@@ -262,6 +262,7 @@ def pipeline_class(model: str) -> type | None:
     """The class of a miniature's or a folder's pipeline, without loading it; None if not known."""
     import diffusers
 
+    _be_quiet()
     return getattr(diffusers, str(_index(folder_of(model)).get("_class_name")), None)
 
 

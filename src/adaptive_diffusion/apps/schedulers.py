@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
@@ -35,7 +36,8 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     """A scheduler of that name for the pipeline's model.
 
     Raises:
-        ValueError: if it would not solve the model's equation, or the pipeline can't drive it.
+        ValueError: if it would not solve the model's equation, the pipeline can't drive it, or it
+            needs a package that is not installed.
     """
     return _make(type(pipe), getattr(pipe, "scheduler", None), name)
 
@@ -72,12 +74,22 @@ def _make(kind: type, present: Any, name: str) -> Any:
             f"{', '.join(alike)}"
         )
     scheduler_class = getattr(diffusers, class_name)
+    if missing := _missing_packages(scheduler_class):
+        raise ValueError(
+            f"scheduler {name!r} needs {missing}, which is not installed: pip install {missing}"
+        )
     if _passes_eta(kind) and not takes(scheduler_class.step, "eta"):
         raise ValueError(f"{kind.__name__} works with the scheduler ddim only, not {name!r}")
     options = settings | _shift(present, scheduler_class)
     scheduler = scheduler_class.from_config(present.config, **options)
     _check_fit(kind, present, scheduler, name)
     return scheduler
+
+
+def _missing_packages(scheduler_class: type) -> str:
+    """Diffusers has a stand-in for a class that needs a package which is not installed."""
+    needed = getattr(scheduler_class, "_backends", ())
+    return " ".join(each for each in needed if importlib.util.find_spec(each) is None)
 
 
 def _check_fit(kind: type, present: Any, scheduler: Any, name: str) -> None:
