@@ -1,6 +1,6 @@
 """The program that draws the pictures: things on a background, in a light of its own.
 
-A thing is a few polygons in the square from -1 to 1, which are turned, scaled and painted at three
+A thing is a few polygons in the square from -1 to 1, which are scaled and painted at three
 times the picture's size; the picture is the mean over squares of 3x3 pixels.
 """
 
@@ -35,14 +35,13 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in a picture; lengths are in pixels, the angle in radians."""
+    """One thing in a picture; lengths are in pixels."""
 
     kind: str
     colour: str
     x: float
     y: float
     radius: float
-    angle: float
     mirrored: bool
     hue_shift: float
     value: float
@@ -184,6 +183,17 @@ def draw(scene: Scene) -> np.ndarray:
     return (pixels * _lighting(scene)).clip(0, 255).astype(np.uint8)
 
 
+def draw_kinds(scene: Scene, side: int) -> np.ndarray:
+    """What is to be seen where, `(side, side)`: numbers of kinds from 1, and 0 for the ground."""
+    image = Image.new("L", (side, side), 0)
+    canvas = ImageDraw.Draw(image)
+    for thing in scene.things:
+        number = list(KINDS).index(thing.kind) + 1
+        for _, polygon in _placed_parts(thing, side / SIZE):
+            canvas.polygon(polygon.ravel().tolist(), fill=number)
+    return np.array(image)
+
+
 def body_colour(thing: Thing) -> Colour:
     """The colour that a thing's name says, a little varied."""
     hue = (HUES[thing.colour] + thing.hue_shift) % 1.0
@@ -193,26 +203,26 @@ def body_colour(thing: Thing) -> Colour:
 
 
 def _paint_thing(canvas: ImageDraw.ImageDraw, thing: Thing, scene: Scene) -> None:
-    scale = thing.radius * OVERSAMPLING
-    cosine, sine = math.cos(thing.angle) * scale, math.sin(thing.angle) * scale
-    turn = np.array([(cosine, sine), (-sine, cosine)])
-    if thing.mirrored:
-        turn = np.array([(-1.0,), (1.0,)]) * turn  # x is turned round before the rest
-    centre = np.array([thing.x, thing.y]) * OVERSAMPLING
-    parts = [(paint, polygon @ turn) for paint, polygon in KINDS[thing.kind]]
-    shade = (
-        0.45 * scale * np.array([math.cos(scene.light), 0.35 * abs(math.sin(scene.light)) + 0.3])
-    )
+    parts = _placed_parts(thing, OVERSAMPLING)
+    direction = np.array([math.cos(scene.light), 0.35 * abs(math.sin(scene.light)) + 0.3])
+    shade = 0.45 * thing.radius * OVERSAMPLING * direction
     for paint, polygon in parts:
         if paint in ("body", "brown"):
-            _fill(canvas, polygon + centre + shade, (0, 0, 20, 85))
+            _fill(canvas, polygon + shade, (0, 0, 20, 85))
     for paint, polygon in parts:
         if paint in ("body", "brown", "dark"):
             middle = polygon.mean(axis=0)
-            _fill(canvas, (polygon - middle) * OUTLINE + middle + centre, INK)
+            _fill(canvas, (polygon - middle) * OUTLINE + middle, INK)
     colours = _paints(body_colour(thing))
     for paint, polygon in parts:
-        _fill(canvas, polygon + centre, colours[paint])
+        _fill(canvas, polygon, colours[paint])
+
+
+def _placed_parts(thing: Thing, pixel: float) -> list[tuple[str, Polygon]]:
+    """The thing's parts where it is, in its size; `pixel` is the length of a pixel."""
+    scale = thing.radius * pixel * np.array([-1.0 if thing.mirrored else 1.0, 1.0])
+    centre = np.array([thing.x, thing.y]) * pixel
+    return [(paint, polygon * scale + centre) for paint, polygon in KINDS[thing.kind]]
 
 
 def _fill(canvas: ImageDraw.ImageDraw, polygon: Polygon, colour: tuple[int, ...]) -> None:

@@ -7,11 +7,13 @@ s = 1 down to 0.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -21,8 +23,8 @@ from transformers import (
 
 from adaptive_diffusion.miniatures.clean_sample import CleanSampleTransformer
 from adaptive_diffusion.miniatures.patches import PatchAutoencoder
-from recipes.scenes.data import draw_pictures
-from recipes.scenes.drawing import SIZE
+from recipes.scenes.data import PLACES_A_SIDE, draw_pictures
+from recipes.scenes.drawing import KINDS, SIZE
 from recipes.shared.text_encoder import build_t5_encoder
 
 LATENT_SIZE, LATENT_CHANNELS = SIZE // 8, 128
@@ -34,8 +36,13 @@ SHIFT = 3.0
 LAYERS, HEADS, HEAD_WIDTH = 7, 6, 24
 TEXT_TOKENS = 12
 """That each kind of text encoder gives for a prompt; the longest caption needs 11."""
+NAMED_AFTER = 4
+"""The block after which a patch has to know which kinds of things are in it."""
 TEXT_WIDTH = 128
 """Of T5, and of both CLIPs together."""
+
+CLASSES = len(KINDS) + 1
+"""Kinds of things, and none."""
 
 ADAMW_NAMES = (
     "shared",
@@ -45,6 +52,7 @@ ADAMW_NAMES = (
     "norm1_context.linear",
     "norm_out",
     "proj_out",
+    "naming",
 )
 """What comes in and goes out, and the modulation by time: all too lopsided for Muon."""
 
@@ -54,6 +62,11 @@ class TextToVelocity(nn.Module):
 
     As the pipeline has it, CLIP's tokens come from the last layers but one, and a summary of the
     caption from the last; T5 sees its padding, too.
+
+    While it is trained, a linear map names what is to be seen in each patch from its features in
+    the middle of the network: the program knows what it has drawn.  This is to teach sooner what a
+    picture shows (after Yu et al., "Representation Alignment for Generation", ICLR 2025, who have a
+    pretrained encoder's features in place of names).  The map is not exported.
     """
 
     def __init__(self, clip_tokenizer: CLIPTokenizer, t5_tokenizer: T5TokenizerFast) -> None:
@@ -62,6 +75,22 @@ class TextToVelocity(nn.Module):
         self.text_encoder_2 = build_clip(clip_tokenizer)
         self.text_encoder_3 = build_t5_encoder(t5_tokenizer, TEXT_WIDTH)
         self.transformer = build_transformer()
+        self.naming = nn.Linear(HEADS * HEAD_WIDTH, (PLACES_A_SIDE // LATENT_SIZE) ** 2 * CLASSES)
+        self._middle: dict[int, Tensor] = {}  # of each thread that takes a share of a batch
+        self.transformer.transformer_blocks[NAMED_AFTER - 1].register_forward_hook(self._keep)
+
+    def _keep(self, block: nn.Module, arguments: tuple, outputs: tuple[Tensor, Tensor]) -> None:
+        self._middle[threading.get_ident()] = outputs[1]
+
+    def exported_parts(self) -> dict[str, nn.Module]:
+        """The networks that the pipeline has."""
+        return {name: part for name, part in self.named_children() if name != "naming"}
+
+    def naming_loss(self, kinds: Tensor) -> Tensor:
+        """How badly this thread's last call names the kinds, `(B, 24, 24)`: cross-entropy."""
+        logits = self.naming(self._middle.pop(threading.get_ident()))
+        logits = logits.unflatten(2, (-1, CLASSES)).flatten(0, 2)
+        return functional.cross_entropy(logits, by_patch(kinds).flatten().long())
 
     def forward(
         self, noisy: Tensor, sigmas: Tensor, clip_tokens: Tensor, t5_tokens: Tensor
@@ -78,6 +107,12 @@ class TextToVelocity(nn.Module):
             timestep=NOISE_LEVELS * sigmas,
             return_dict=False,
         )[0]
+
+
+def by_patch(places: Tensor) -> Tensor:
+    """`(B, 24, 24)` as `(B, patches, squares of a patch)`."""
+    side = PLACES_A_SIDE // LATENT_SIZE
+    return places.unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(1, 2)
 
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:

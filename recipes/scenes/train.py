@@ -57,6 +57,8 @@ from recipes.shared.training import (
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/scenes"
 WORK = ROOT / "build/scenes"
+NAMING = 0.5
+"""How much it counts that the network names what it shows."""
 TRAINING_SHIFT = 1.5
 """Of the noise levels in training: between that of drawing a picture and none."""
 
@@ -89,7 +91,7 @@ def begin_from(exported: Path, options: argparse.Namespace) -> None:
     shutil.copytree(exported / "vae", options.work / "autoencoder", dirs_exist_ok=True)
     shutil.copytree(exported / "tokenizer", options.work / "tokenizer", dirs_exist_ok=True)
     model = TextToVelocity(pipeline.tokenizer, pipeline.tokenizer_3)
-    for name, part in model.named_children():
+    for name, part in model.exported_parts().items():
         part.load_state_dict(getattr(pipeline, name).state_dict())
     optimizers = build_optimizers(model, options.lr, options.workers, ADAMW_NAMES)
     run = json.loads((exported / "training.json").read_text())
@@ -98,6 +100,7 @@ def begin_from(exported: Path, options: argparse.Namespace) -> None:
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "average": average_of([p for p in model.parameters() if p.requires_grad]).state_dict(),
         "spent": 60 * run["minutes"],
+        "began": 60 * run["minutes"],
         "curve": [],
         "step": run["steps"],
         "images_seen": run["images_seen"],
@@ -120,23 +123,27 @@ def main() -> None:
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
         drawn = drawn_batches(options.seed, images_seen(checkpoint), settings.batch_size)
-        for pictures, captions in drawn:
+        for pictures, kinds, captions in drawn:
             clean = autoencoder.encode(pictures.permute(0, 3, 1, 2) / 127.5 - 1).latents
             dropped = (torch.rand(len(captions)) < options.caption_drop).tolist()
             texts = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
             yield (
                 clean,
+                kinds,
                 torch.randn_like(clean),
                 shifted(stratified_sigmas(len(clean))),
                 tokenize(clip_tokenizer, texts),
                 tokenize(t5_tokenizer, texts, TEXT_TOKENS),
             )
 
-    def loss(clean: Tensor, noise: Tensor, sigmas: Tensor, *tokens: Tensor) -> Tensor:
+    def loss(
+        clean: Tensor, kinds: Tensor, noise: Tensor, sigmas: Tensor, *tokens: Tensor
+    ) -> Tensor:
         shares = sigmas[:, None, None, None]
         noisy = torch.lerp(clean, noise, shares)
         velocity = (noisy - clean) / shares.clamp(min=LEAST_NOISE)
-        return functional.mse_loss(model(noisy, sigmas, *tokens), velocity)
+        error = functional.mse_loss(model(noisy, sigmas, *tokens), velocity)
+        return error + NAMING * model.naming_loss(kinds)
 
     def export(state: dict) -> None:
         pipeline = build_pipeline(autoencoder, model, clip_tokenizer, t5_tokenizer)

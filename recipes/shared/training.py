@@ -43,10 +43,15 @@ class Settings:
 
 
 class Budget:
-    """A wall-clock budget that goes on where an interrupted run stopped."""
+    """A wall-clock budget that goes on where an interrupted run stopped.
 
-    def __init__(self, minutes: float, spent: float = 0.0) -> None:
+    `began` is what had been spent, in seconds, when the optimizers began: with the stage that is
+    trained now.
+    """
+
+    def __init__(self, minutes: float, spent: float = 0.0, began: float = 0.0) -> None:
         self.seconds = minutes * 60
+        self.began = began
         self._start = time.monotonic() - spent
 
     @property
@@ -56,8 +61,9 @@ class Budget:
 
     @property
     def progress(self) -> float:
-        """From 0 at the start to 1 when the budget is used up."""
-        return min(self.spent / self.seconds, 1.0) if self.seconds else 1.0
+        """From 0 where the optimizers began to 1 when the budget is used up."""
+        length = self.seconds - self.began
+        return min((self.spent - self.began) / length, 1.0) if length > 0 else 1.0
 
 
 class LossCurve:
@@ -141,7 +147,7 @@ def train(
             optimizer.load_state_dict(saved)
         if average is not None:
             average.load_state_dict(state["average"])
-        budget = Budget(settings.minutes, spent=state["spent"])
+        budget = Budget(settings.minutes, state["spent"], state.get("began", 0.0))
         curve, step, seen = LossCurve(state["curve"]), state["step"], state["images_seen"]
 
     def snapshot() -> dict:
@@ -150,6 +156,7 @@ def train(
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "average": None if average is None else average.state_dict(),
             "spent": budget.spent,
+            "began": budget.began,
             "curve": curve.points,
             "step": step,
             "images_seen": seen,
