@@ -67,14 +67,13 @@ def compose(seed: int, index: int) -> tuple[Scene, str]:
 
 
 def caption(scene: Scene, random: np.random.Generator) -> str:
-    """It names one or two of the things in full view, most with their colours; at times the place.
+    """It names one or two of the things, most with their colours; at times the place.
 
     What it leaves open is for the seed to decide: the other things, where all of them are, their
     sizes and angles, the ground, the sky and the light.
     """
-    seen = visible(scene)
-    order = random.permutation(len(seen))[: random.integers(1, 3)]
-    names = [_name(seen[k], random.random() < 0.8) for k in order]
+    order = random.permutation(len(scene.things))[: random.integers(1, 3)]
+    names = [_name(scene.things[k], random.random() < 0.8) for k in order]
     text = " and ".join(dict.fromkeys(names))
     return f"{text} {WHERE[scene.place]}" if random.random() < 0.35 else text
 
@@ -93,19 +92,6 @@ def all_captions() -> list[str]:
         for kind in KINDS
         for where in WHERE.values()
     ]
-
-
-def visible(scene: Scene) -> list[Thing]:
-    """The things that are not behind others."""
-    found = []
-    for k, thing in enumerate(scene.things):
-        covered = any(
-            math.dist((thing.x, thing.y), (other.x, other.y)) < 0.8 * (thing.radius + other.radius)
-            for other in scene.things[k + 1 :]
-        )
-        if not covered:
-            found.append(thing)
-    return found or [scene.things[-1]]
 
 
 class Drawn(IterableDataset):

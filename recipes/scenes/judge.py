@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recipes.scenes.data import COLOURS, draw_pictures, visible
+from recipes.scenes.data import COLOURS, draw_pictures
 from recipes.scenes.drawing import KINDS, SIZE, Scene
 from recipes.shared.training import learning_rate
 
@@ -79,16 +79,14 @@ def to_network(pictures: Tensor) -> Tensor:
 
 
 def targets(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
-    """The classes of every place; where a thing is in part hidden, none is asked for."""
+    """The classes of every place; where no thing has its middle, no colour is asked for."""
     kinds = torch.full((len(scenes), CELLS, CELLS), NOTHING)
     colours = torch.full_like(kinds, NOT_ASKED)
     for index, scene in enumerate(scenes):
-        seen = visible(scene)
-        for thing in sorted(scene.things, key=lambda thing: thing in seen):
+        for thing in scene.things:
             at = (index, _cell(thing.y), _cell(thing.x))
-            whole = thing in seen
-            kinds[at] = KIND_NAMES.index(thing.kind) if whole else NOT_ASKED
-            colours[at] = COLOURS.index(thing.colour) if whole else NOT_ASKED
+            kinds[at] = KIND_NAMES.index(thing.kind)
+            colours[at] = COLOURS.index(thing.colour)
     return kinds, colours
 
 
@@ -107,7 +105,7 @@ def train_judge(pictures: int, batch_size: int = 32, peak_lr: float = 3e-3) -> J
         drawn, _, scenes = draw_pictures(SEED, batch_size, first)
         kinds, colours = targets(scenes)
         kind_logits, colour_logits = judge(to_network(drawn))
-        loss = functional.cross_entropy(kind_logits, kinds, ignore_index=NOT_ASKED)
+        loss = functional.cross_entropy(kind_logits, kinds)
         loss = loss + 0.1 * functional.cross_entropy(colour_logits, colours, ignore_index=NOT_ASKED)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step / batches, peak_lr)
