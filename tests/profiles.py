@@ -7,7 +7,7 @@ import torch
 from adaptive_diffusion.evidence import Evidence, Goal
 from adaptive_diffusion.measured import FoundPlan, Measured
 from adaptive_diffusion.numerics.statistics import Statistics
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 
 __all__ = ["REACHED", "measured_profile", "tolerance_profile"]
 

@@ -19,6 +19,7 @@ from toy_pipeline import (
 )
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.evidence import Goal
 from adaptive_diffusion.miniatures import miniatures
 from adaptive_diffusion.numerics.spectrogram import spectrogram
 
@@ -94,7 +95,7 @@ def test_more_samples_need_less_safety() -> None:
 
 def test_a_similarity_can_be_the_target() -> None:
     profile = calibrate(target_ssim=0.99)
-    assert profile.goal == ad.profile.Goal("ssim", 0.99)
+    assert profile.goal == Goal("ssim", 0.99)
     assert profile.evidence.ssim_mean is not None
     assert 0.99 <= profile.evidence.ssim_mean < 1
 

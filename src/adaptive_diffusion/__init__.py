@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         ThirdOrder,
         Trace,
     )
-    from adaptive_diffusion.profile import Profile
+    from adaptive_diffusion.profiles import Profile
     from adaptive_diffusion.trajectory import Report
 
 __all__ = [
@@ -84,7 +84,7 @@ _MODULES = (
     "trajectory",
     "adapters.denoiser",
     "adapters.linear_loop",
-    "profile",
+    "profiles",
     "api",
     "calibration",
     "checking",

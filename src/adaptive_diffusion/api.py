@@ -13,7 +13,7 @@ from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.errors import PolicyError
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 from adaptive_diffusion.trajectory import Report
 
 __all__ = ["Run", "accelerate", "disable", "enable", "report"]

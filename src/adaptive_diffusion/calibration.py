@@ -37,7 +37,7 @@ from adaptive_diffusion.measured import Measured
 from adaptive_diffusion.measurement import NotMeasurableError, measure
 from adaptive_diffusion.plan_finder import TRIED_SAMPLES, PlanFinder
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 from adaptive_diffusion.trials import (
     IDENTICAL,
     Outcome,

@@ -14,7 +14,7 @@ from typing import Any
 from adaptive_diffusion.errors import ProfileError
 from adaptive_diffusion.identity import describe_model, describe_scheduler
 from adaptive_diffusion.json_file import read_json, write_json
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 
 __all__ = ["FILE", "load_published", "publish"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from adaptive_diffusion.apps.inputs import PolicyName
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy, ThirdOrder
 from adaptive_diffusion.policies.error_controlled import QUALITIES
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 
 __all__ = ["Choice", "choose", "find_profiles", "policy_settings"]
 

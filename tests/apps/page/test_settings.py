@@ -12,7 +12,7 @@ from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 
 
 def controls(models: Models) -> Controls:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adaptive_diffusion.apps.choice import Choice
     from adaptive_diffusion.apps.loading import LoadOptions
     from adaptive_diffusion.apps.sampling import Settings
-    from adaptive_diffusion.profile import Profile
+    from adaptive_diffusion.profiles import Profile
 
 __all__ = [
     "CallOptions",
@@ -271,7 +271,7 @@ class PolicyOptions:
     @cached_property
     def profile(self) -> Profile | None:
         """The profile, if one was named; raises `ProfileError` if it can't be read."""
-        from adaptive_diffusion.profile import Profile
+        from adaptive_diffusion.profiles import Profile
 
         return None if self.profile_file is None else Profile.load(self.profile_file)
 

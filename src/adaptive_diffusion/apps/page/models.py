@@ -17,7 +17,7 @@ from adaptive_diffusion.apps.loading import (
 from adaptive_diffusion.apps.page.profiles import Profiles
 from adaptive_diffusion.apps.schedulers import SCHEDULERS, fitting, make_scheduler, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 
 __all__ = ["Models", "Traits"]
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from adaptive_diffusion.apps.loading import folder_of
 from adaptive_diffusion.errors import ProfileError
-from adaptive_diffusion.profile import Profile
+from adaptive_diffusion.profiles import Profile
 from adaptive_diffusion.published import FILE
 
 __all__ = ["Profiles"]
