@@ -137,7 +137,7 @@ def test_a_profile_or_its_file_gives_its_tolerance(tiny: Tiny, tmp_path: Path) -
 @pytest.mark.parametrize("part", ["model", "scheduler"])
 def test_a_profile_of_another_pipeline_warns(part: str, tiny: Tiny) -> None:
     pipe = tiny("sd15")
-    with pytest.warns(UserWarning, match=f"the {part} is .*calibrated with another"):
+    with pytest.warns(UserWarning, match=f"the {part} is .*made with another"):
         ad.enable(pipe, profile=profile_of(pipe, **{part: "another"}))
 
 
@@ -149,7 +149,7 @@ def test_a_call_with_far_more_or_fewer_steps_warns(steps: int, warns: bool, tiny
         warnings.simplefilter("always", UserWarning)
         generate(pipe, steps=steps)
     said = [str(warning.message) for warning in caught if warning.category is UserWarning]
-    line = f"the call has {steps} steps, and the profile was calibrated with 8"
+    line = f"the call has {steps} steps, and the profile was made with 8"
     assert (line in said) == warns
 
 
@@ -174,7 +174,7 @@ def test_the_steps_that_count_are_those_of_the_loop(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         generate(pipe, **call)
-    lines = [str(w.message) for w in caught if "calibrated" in str(w.message)]
+    lines = [str(w.message) for w in caught if "the profile was made" in str(w.message)]
     assert len(lines) == bool(said)
     assert all(said in line for line in lines)
     assert (said in str(ad.report(pipe))) == bool(said) or not said
@@ -226,7 +226,7 @@ def test_what_was_measured_of_other_outputs_is_not_used(tiny: Tiny) -> None:
     pipe = tiny("sd15")
     profile = measured_profile(pipe, scheduler="DDIMScheduler, v_prediction")
     with (
-        pytest.warns(UserWarning, match="the scheduler is .*, and the profile was calibrated with"),
+        pytest.warns(UserWarning, match="the scheduler is .*, and the profile was made with"),
         pytest.warns(
             UserWarning, match="what was measured is not used: the outputs mean something"
         ),
@@ -243,7 +243,7 @@ def test_what_was_measured_of_other_outputs_is_not_used(tiny: Tiny) -> None:
 def test_a_call_with_much_other_guidance_warns(guidance: float, warns: bool, tiny: Tiny) -> None:
     pipe = tiny("sd15")
     ad.enable(pipe, profile=measured_profile(pipe))
-    line = f"the call has guidance {guidance:g}, and the profile was calibrated with 5"
+    line = f"the call has guidance {guidance:g}, and the profile was made with 5"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         generate(pipe, steps=8, guidance_scale=guidance)

@@ -115,6 +115,9 @@ def without(name: str) -> str:
             "goal.kind must be one of psnr, ssim, worst, nfe",
         ),
         (changed(goal={"kind": "psnr", "value": "high"}), "goal.value must be a finite number"),
+        (changed(evidence=None), "a profile has either evidence or learned_from"),
+        (changed(learned_from=2), "a profile has either evidence or learned_from"),
+        (changed(evidence=None, learned_from=0), "learned_from must be a whole number"),
         (changed(evidence={"nfe": 1}), "evidence lacks fitting, held_out"),
         (changed(evidence=asdict(EVIDENCE) | {"nfe": -1}), "evidence.nfe must be a finite number"),
         (changed(evidence=asdict(EVIDENCE) | {"held_out": 0}), "evidence.held_out must be a whole"),
@@ -202,6 +205,23 @@ def test_plans_are_saved_and_loaded(tmp_path: Path) -> None:
     assert Profile.load(path) == with_plans()
     assert path.stat().st_size < 1_000_000
     assert "a plan of 16 calls" in str(with_plans())
+
+
+def test_what_was_learned_has_no_evidence_and_is_saved_and_loaded(tmp_path: Path) -> None:
+    plans = with_plans().measured
+    assert plans is not None
+    learned = replace(
+        with_plans(), evidence=None, learned_from=1, measured=replace(plans, plans=())
+    )
+    learned.save(tmp_path / "profile.json")
+    assert Profile.load(tmp_path / "profile.json") == learned
+    learned.publish(tmp_path)
+    assert Profile.from_pretrained(tmp_path) == learned
+    assert str(learned) == (
+        "a plan of 16 calls, learned from 1 sample (how close it comes was not measured)"
+    )
+    with pytest.raises(ProfileError, match="does not say how close its plans come: give nfe"):
+        learned.policy(target_psnr=30)
 
 
 def test_by_default_the_plan_that_reaches_the_goal_is_used() -> None:

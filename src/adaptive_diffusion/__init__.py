@@ -12,7 +12,7 @@ from adaptive_diffusion.version import __version__
 if TYPE_CHECKING:
     from adaptive_diffusion.adapters.denoiser import AdaptiveDenoiser
     from adaptive_diffusion.adapters.linear_loop import run_loop
-    from adaptive_diffusion.api import accelerate, disable, enable, report
+    from adaptive_diffusion.api import accelerate, disable, enable, profile, report
     from adaptive_diffusion.calibration import calibrate
     from adaptive_diffusion.checking.check import check
     from adaptive_diffusion.checking.findings import Check
@@ -69,6 +69,7 @@ __all__ = [
     "disable",
     "enable",
     "load_miniature",
+    "profile",
     "psnr",
     "report",
     "run_loop",

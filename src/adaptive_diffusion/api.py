@@ -1,4 +1,4 @@
-"""The public face: one line to switch on, one to switch off, one to ask what happened."""
+"""The public face: one line to switch on, one to switch off, and two to ask what happened."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
-from adaptive_diffusion.errors import PolicyError
+from adaptive_diffusion.errors import PolicyError, ProfileError
+from adaptive_diffusion.lessons import Lessons
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profiles import Profile
 from adaptive_diffusion.trajectory import Report
 
-__all__ = ["Run", "accelerate", "disable", "enable", "report"]
+__all__ = ["Run", "accelerate", "disable", "enable", "profile", "report"]
 
 
 def enable(
@@ -28,6 +29,7 @@ def enable(
     profile: Profile | str | os.PathLike[str] | None = None,
     nfe: int | None = None,
     target_psnr: float | None = None,
+    learn: int | None = None,
     on_step: StepCallback | None = None,
 ) -> None:
     """Switches a diffusers pipeline's acceleration on, until `disable`.
@@ -43,19 +45,26 @@ def enable(
             profile, where they help this model most; without, where they help most models.
         target_psnr: with a profile: the fewest calls that reach this mean PSNR, in dB, by its
             evidence.
+        learn: with nfe: the first so many samples are full runs, and teach how this model's outputs
+            go together. Later ones have a plan that is made from it. What a sample becomes then
+            depends on those made before it, so this is off by default. Two are enough.
         on_step: called after every step with the mask so far (samples × steps, True = computed).
 
     Enabling again replaces the setting. Nothing is changed if an error is raised.
 
     Raises:
-        PolicyError: on a bad tolerance, quality or nfe, or if more than one of policy, tolerance,
-            quality and profile is given; nfe goes alone or with a profile.
+        PolicyError: on a bad tolerance, quality, nfe or learn, or if more than one of policy,
+            tolerance, quality and profile is given; nfe goes alone, with a profile or with learn.
         ProfileError: if the profile's file can't be read, or none of its plans reaches the target.
         UnsupportedPipelineError: if the pipeline can't be accelerated; the message says why.
     """
     if profile is not None and not isinstance(profile, Profile):
         profile = Profile.load(profile)
-    _check_choice(policy, tolerance, quality, profile, nfe, target_psnr)
+    _check_choice(policy, tolerance, quality, profile, nfe, target_psnr, learn)
+    if learn is not None:
+        assert nfe is not None
+        pipelines.enable(pipe, Lessons(nfe, learn, on_step))
+        return
     if profile is None:
         chosen = _policy(policy, tolerance, quality, nfe)
         pipelines.enable(pipe, pipelines.Setting(chosen, on_step))
@@ -64,8 +73,7 @@ def enable(
     chosen = profile.policy_for(pipe, nfe, target_psnr)
     for difference in differences:
         warnings.warn(difference, stacklevel=2)
-    calibrated = pipelines.Calibrated(profile.steps, profile.guidance)
-    pipelines.enable(pipe, pipelines.Setting(chosen, on_step, calibrated))
+    pipelines.enable(pipe, pipelines.Setting(chosen, on_step, profile))
 
 
 def disable(pipe: Any) -> None:
@@ -83,6 +91,23 @@ def report(pipe: Any) -> Report:
         NoReportError: if the pipeline has made nothing while it was enabled.
     """
     return pipelines.report(pipe)
+
+
+def profile(pipe: Any) -> Profile:
+    """The profile that an enabled pipeline uses: the one that it was given, or has learned.
+
+    Raises:
+        ProfileError: if it uses none, or has not learned one yet; says how many samples are
+            missing.
+    """
+    setting = pipelines.setting_of(pipe)
+    if isinstance(setting, Lessons):
+        return setting.profile
+    if isinstance(setting, pipelines.Setting) and isinstance(setting.calibrated, Profile):
+        return setting.calibrated
+    raise ProfileError(
+        f"{type(pipe).__name__} uses no profile: enable it with profile=, or with nfe= and learn="
+    )
 
 
 class Run:
@@ -108,6 +133,7 @@ def accelerate(
     profile: Profile | str | os.PathLike[str] | None = None,
     nfe: int | None = None,
     target_psnr: float | None = None,
+    learn: int | None = None,
     on_step: StepCallback | None = None,
 ) -> Iterator[Run]:
     """`enable` for the length of a `with` block; an earlier setting comes back after it."""
@@ -120,6 +146,7 @@ def accelerate(
         profile=profile,
         nfe=nfe,
         target_psnr=target_psnr,
+        learn=learn,
         on_step=on_step,
     )
     try:
@@ -138,6 +165,7 @@ def _check_choice(
     profile: Profile | None,
     nfe: int | None,
     target_psnr: float | None,
+    learn: int | None,
 ) -> None:
     choices = {"policy": policy, "tolerance": tolerance, "quality": quality, "profile": profile}
     given = [name for name, choice in choices.items() if choice is not None]
@@ -147,6 +175,13 @@ def _check_choice(
         raise PolicyError(f"give nfe alone or with a profile, not with {given[0]}")
     if target_psnr is not None and profile is None:
         raise PolicyError("target_psnr needs a profile, which says what is reached: see calibrate")
+    if learn is not None and given:
+        raise PolicyError(f"give learn with nfe, not with {given[0]}")
+    if learn is not None and nfe is None:
+        raise PolicyError(
+            "learn needs nfe: how many denoiser calls later samples make, such as a third of their "
+            "steps"
+        )
 
 
 def _policy(

@@ -26,13 +26,11 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-import torch
-
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.evidence import WORST_TENTH_BELOW, Evidence, Goal
-from adaptive_diffusion.identity import describe_model, describe_scheduler
+from adaptive_diffusion.identity import describe_model, describe_scheduler, versions
 from adaptive_diffusion.measured import Measured
 from adaptive_diffusion.measurement import NotMeasurableError, measure
 from adaptive_diffusion.plan_finder import TRIED_SAMPLES, PlanFinder
@@ -46,7 +44,6 @@ from adaptive_diffusion.trials import (
     check_call,
     choose_samples,
 )
-from adaptive_diffusion.version import __version__
 
 __all__ = ["calibrate", "choose_goal"]
 
@@ -120,7 +117,7 @@ def calibrate(
         steps=(steps, steps),
         goal=goal,
         evidence=_evidence(reached, len(fitting)),
-        versions=_versions(),
+        versions=versions(),
         date=datetime.date.today().isoformat(),
         **found,
     )
@@ -340,13 +337,3 @@ def _evidence(outcomes: Sequence[Outcome], fitting: int) -> Evidence:
         nfe=nfe,
         nfe_reduction=fmean(outcome.steps for outcome in outcomes) / nfe,
     )
-
-
-def _versions() -> dict[str, str]:
-    import diffusers
-
-    return {
-        "adaptive_diffusion": __version__,
-        "diffusers": diffusers.__version__,
-        "torch": str(torch.__version__),
-    }

@@ -1,4 +1,4 @@
-"""What tells one model, and one scheduler, from another: written into profiles."""
+"""What tells one model, one scheduler, and one installation from another: kept in profiles."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import inspect
 import json
 from typing import Any
 
+import torch
 from torch import nn
 
 from adaptive_diffusion.adapters.diffusers.components import denoisers, schedulers
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS
+from adaptive_diffusion.version import __version__
 
-__all__ = ["describe_model", "describe_scheduler", "prediction_of"]
+__all__ = ["describe_model", "describe_scheduler", "prediction_of", "versions"]
 
 _SOLVER_SETTINGS = ("prediction_type", "algorithm_type")
 
@@ -40,6 +42,17 @@ def prediction_of(description: str) -> str:
         next((part for part in each.split(", ")[1:] if part in PREDICTIONS), "")
         for each in description.split(" + ")
     )
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that what is found depends on."""
+    import diffusers
+
+    return {
+        "adaptive_diffusion": __version__,
+        "diffusers": diffusers.__version__,
+        "torch": str(torch.__version__),
+    }
 
 
 def _settings(module: nn.Module) -> str:

@@ -20,12 +20,7 @@ from torch import Tensor
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.numerics.kriging import kriging_weights
-from adaptive_diffusion.numerics.statistics import (
-    NUGGET,
-    LoopStatistics,
-    Statistics,
-    kernel_of,
-)
+from adaptive_diffusion.numerics.statistics import NUGGET, LoopStatistics, Statistics
 from adaptive_diffusion.policies import Policy, Trace
 from adaptive_diffusion.trajectory.measuring import (
     Displaced,
@@ -93,12 +88,7 @@ def measure(
         recorder = Recorder()
         _with(pipe, run, _After(), recorder)
         _check(recorder.loops, kept)
-        kernels.append(
-            [
-                [kernel_of(_means(stream.values, stream.result)) for stream in loop.streams]
-                for loop in recorder.loops
-            ]
-        )
+        kernels.append([[each.kernel() for each in loop.streams] for loop in recorder.loops])
         if index < max(disturbed, 1):
             kept.append(recorder.loops)
     loops = kept[0]
@@ -130,7 +120,7 @@ def measure(
         )
         for at, loop in enumerate(loops)
     )
-    return measured, str(loops[0].streams[0].outputs[0].dtype).removeprefix("torch.")
+    return measured, loops[0].dtype
 
 
 class _Sample:
@@ -200,7 +190,7 @@ class _Sample:
     def _error(self, at: int, number: int, step: int) -> Tensor:
         """The error of a forecast, in the channels that move the sample; its mean square is one."""
         stream = self._recorded[at].streams[number]
-        values = _means(stream.values, stream.result)
+        values = stream.means
         if step == 0:
             return _unit(values[1].float() - values[0].float())
         nodes = [n for n in range(step - _GAP, -1, -_GAP)][:4] or [0]
@@ -219,26 +209,16 @@ def _statistics(
     responses: Sequence[list[Response | None]],
 ) -> Statistics:
     along, across = ([[r and r[part] for r in each] for each in responses] for part in range(2))
-    terms = _terms(loop, number)
     moves, shares = (_spread(loop, [_part(each, part) for each in effects]) for part in range(2))
-    return Statistics(
-        coordinates=loop.schedule.coordinates[: loop.steps],
-        gains=loop.schedule.gains[: loop.steps],
-        kernel=kernel,
-        moves=tuple(move / b for move, (_, b) in zip(moves, terms, strict=True)),
-        effects=tuple(share / abs(b) for share, (_, b) in zip(shares, terms, strict=True)),
-        responses=tuple(a + b * r for r, (a, b) in zip(_filled(along), terms, strict=True)),
-        deviations=tuple(abs(b) * s for s, (_, b) in zip(_filled(across), terms, strict=True)),
+    return Statistics.of_values(
+        loop.schedule,
+        loop.terms(number),
+        kernel,
+        moves,
+        shares,
+        _filled(along),
+        _filled(across),
     )
-
-
-def _terms(loop: RecordedLoop, number: int) -> list[tuple[float, float]]:
-    """`(A, B)` of what is forecast, `A x + B e`, in every step: the output, or its velocity."""
-    stream, velocity = loop.streams[number], loop.schedule.velocity
-    return [
-        (0.0, 1.0) if velocity is None or value is output else velocity[step]
-        for step, (value, output) in enumerate(zip(stream.values, stream.outputs, strict=True))
-    ]
 
 
 def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> None:
@@ -268,12 +248,6 @@ def _places(steps: int) -> list[int]:
     """The steps that are disturbed; the last is always computed."""
     count = min(_PLACES, steps - 1)
     return sorted({round(k * (steps - 2) / max(1, count - 1)) for k in range(count)})
-
-
-def _means(values: list[Tensor], result: Tensor | None) -> list[Tensor]:
-    """Without the channels of a learned variance, which stand behind."""
-    assert result is not None
-    return [value[:, : result.shape[1]] for value in values]
 
 
 def _part(measured: dict[int, tuple[float, float]], part: int) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""What a calibration found, and on what evidence: it can be kept and handed on."""
+"""What a calibration found, or a pipeline's first calls taught: it can be kept and handed on."""
 
 from __future__ import annotations
 
@@ -29,20 +29,25 @@ __all__ = ["Evidence", "Goal", "Profile"]
 
 @dataclass(frozen=True)
 class Profile:
-    """A calibrated plan or tolerance; made by `calibrate`, used by `enable(pipe, profile=...)`.
+    """A plan or tolerance that was found for a model; used by `enable(pipe, profile=...)`.
+
+    `calibrate` makes one. So does a pipeline that is enabled with `learn=`; `profile(pipe)` gives
+    it. It has no evidence then, since nothing was compared.
 
     Attributes:
         model: pipeline class, denoiser classes and a fingerprint of their settings (weights do not
             count: a fine-tuned model keeps its profile).
         scheduler: scheduler class and what it takes the model's output for.
-        steps: the fewest and the most steps asked for while calibrating.
+        steps: the fewest and the most steps of the calls that it was made with.
         goal: what was sought.
-        evidence: what was reached, on how many samples.
+        evidence: what was reached, on how many samples; None where it was learned.
         versions: of the packages that the result depends on.
-        date: of the calibration, as YYYY-MM-DD.
+        date: on which it was made, as YYYY-MM-DD.
         tolerance: for `ErrorControlled`, where the pipeline's loops could not be measured; or None.
         nfe: of the plan that reaches the goal, or None.
-        measured: the model's statistics, and the plans found with them, or None.
+        measured: the model's statistics, and the plans found with them, or None. Where they were
+            learned, the kernel alone was measured, and the rest is assumed.
+        learned_from: how many samples taught, or None where it was calibrated.
 
     Raises:
         ProfileError: on values that no calibration gives.
@@ -52,12 +57,13 @@ class Profile:
     scheduler: str
     steps: tuple[int, int]
     goal: Goal
-    evidence: Evidence
+    evidence: Evidence | None
     versions: dict[str, str]
     date: str
     tolerance: float | None = None
     nfe: int | None = None
     measured: Measured | None = None
+    learned_from: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "scheduler"):
@@ -77,6 +83,10 @@ class Profile:
             require_count("nfe", self.nfe, at_least=2)
             if self.measured is None:
                 raise ProfileError("a profile with an nfe has what was measured, too")
+        if (self.evidence is None) == (self.learned_from is None):
+            raise ProfileError("a profile has either evidence or learned_from")
+        if self.learned_from is not None:
+            require_count("learned_from", self.learned_from)
         if not isinstance(self.versions, dict) or not all(
             isinstance(text, str) for entry in self.versions.items() for text in entry
         ):
@@ -90,6 +100,9 @@ class Profile:
         found = (
             f"tolerance {self.tolerance:.3g}" if self.nfe is None else f"a plan of {self.nfe} calls"
         )
+        if self.evidence is None:
+            samples = "1 sample" if self.learned_from == 1 else f"{self.learned_from} samples"
+            return f"{found}, learned from {samples} (how close it comes was not measured)"
         return (
             f"{found} for {self.goal}: {self.evidence} (fitted to {self.evidence.fitting} others)"
         )
@@ -145,6 +158,11 @@ class Profile:
             raise ProfileError(
                 "the profile has no plans to choose from, only a tolerance: calibrate again"
             )
+        if self.evidence is None:
+            raise ProfileError(
+                "the profile was learned, and does not say how close its plans come: give nfe, or "
+                "make a profile with calibrate"
+            )
         require_number("target_psnr", target)
         known = [plan for plan in self.measured.plans if plan.evidence is not None]
         for plan in sorted(known, key=lambda each: each.nfe):
@@ -171,7 +189,7 @@ class Profile:
             "scheduler": (describe_scheduler(pipe), self.scheduler),
         }
         found = [
-            f"the {part} is {here}, and the profile was calibrated with {calibrated}"
+            f"the {part} is {here}, and the profile was made with {calibrated}"
             for part, (here, calibrated) in pairs.items()
             if here != calibrated
         ]
@@ -239,7 +257,9 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         """All of it in lists, texts and numbers."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
-        content |= {"goal": asdict(self.goal), "evidence": asdict(self.evidence)}
+        content["goal"] = asdict(self.goal)
+        if self.evidence is not None:
+            content["evidence"] = asdict(self.evidence)
         if self.measured is not None:
             content["measured"] = self.measured.to_json()
         return content
@@ -253,11 +273,11 @@ class Profile:
         """
         require_fields(cls, found, "the profile")
         require_fields(Goal, found["goal"], "goal")
-        steps = found["steps"]
+        steps, evidence = found["steps"], found["evidence"]
         content = found | {
             "steps": tuple(steps) if isinstance(steps, list) else steps,
             "goal": Goal(**found["goal"]),
-            "evidence": Evidence.from_json(found["evidence"]),
+            "evidence": None if evidence is None else Evidence.from_json(evidence),
         }
         if found.get("measured") is not None:
             content["measured"] = Measured.from_json(found["measured"])

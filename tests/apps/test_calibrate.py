@@ -48,7 +48,7 @@ def test_a_profile_is_written_and_used(cli, profile, tmp_path):
     policy = entries_of(tmp_path / "out" / "sample-0.png")["policy"]
     assert policy == "Planned(nfe=9, measured)"
     done = cli("generate", *options, "--steps", 30)
-    assert "note: the call has 30 steps, and the profile was calibrated with 12" in done.out
+    assert "note: the call has 30 steps, and the profile was made with 12" in done.out
 
 
 @needs_digits

@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_told() -> None:
     pipe = TINY_PIPELINES["sd15"].make()
     model, steps = choose(profile=MEASURED).misfits(pipe, 50)
     assert model.startswith("the model is StableDiffusionPipeline")
-    assert steps == "the call has 50 steps, and the profile was calibrated with 8"
+    assert steps == "the call has 50 steps, and the profile was made with 8"
     assert choose(nfe=6).misfits(pipe, 50) == []
 
 

@@ -42,7 +42,10 @@ from adaptive_diffusion.numerics.kriging import kriging_weights
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.planning import KNOWN, Plan
 
-__all__ = ["NUGGET", "LoopStatistics", "Statistics", "kernel_of"]
+__all__ = ["NUGGET", "LoopStatistics", "Statistics", "Terms", "kernel_of"]
+
+Terms = tuple[tuple[float, float], ...]
+"""`(A, B)` for every step: `A x + B e` is forecast, of the sample x and the output e."""
 
 NUGGET = 1e-4
 """Where none was chosen by trial."""
@@ -102,6 +105,33 @@ class Statistics:
     nugget: float = NUGGET
 
     remembers: ClassVar[int] = KNOWN
+
+    @classmethod
+    def of_values(
+        cls,
+        schedule: NoiseSchedule,
+        terms: Terms,
+        kernel: Tensor,
+        moves: Sequence[float],
+        effects: Sequence[float],
+        responses: Sequence[float],
+        deviations: Sequence[float],
+    ) -> Statistics:
+        """Of the values `A x + B e` that are forecast, from what holds for the outputs e.
+
+        The kernel is the values' already. There is one of `terms` for each step that was taken, of
+        which `schedule` may have more.
+        """
+        steps = len(terms)
+        return cls(
+            schedule.coordinates[:steps],
+            schedule.gains[:steps],
+            kernel,
+            tuple(move / b for move, (_, b) in zip(moves, terms, strict=True)),
+            tuple(effect / abs(b) for effect, (_, b) in zip(effects, terms, strict=True)),
+            tuple(a + b * response for response, (a, b) in zip(responses, terms, strict=True)),
+            tuple(abs(b) * each for each, (_, b) in zip(deviations, terms, strict=True)),
+        )
 
     def __len__(self) -> int:
         return len(self.coordinates)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
+from adaptive_diffusion.numerics.statistics import Terms, kernel_of
 from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory.forecaster import Forecaster
 from adaptive_diffusion.trajectory.tape import SolverStep
@@ -42,18 +43,47 @@ class RecordedStream:
     values: list[Tensor] = field(default_factory=list)
     result: Tensor | None = None
 
+    @property
+    def means(self) -> list[Tensor]:
+        """The values without the channels of a learned variance, which stand behind."""
+        assert self.result is not None
+        return [value[:, : self.result.shape[1]] for value in self.values]
+
+    def kernel(self) -> Tensor:
+        """How the values go together: the mean over the samples, `(N, N)`."""
+        return kernel_of(self.means)
+
 
 @dataclass
 class RecordedLoop:
-    """A loop's streams, in the order in which they come."""
+    """A loop's streams, in the order in which they come.
+
+    Attributes:
+        schedule: the loop's steps, as the scheduler says.
+        samples: how many decided for themselves; 1 for a batch decided as a whole.
+    """
 
     schedule: NoiseSchedule
+    samples: int
     streams: list[RecordedStream] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
         """That were taken; some pipelines leave out their scheduler's last one."""
         return len(self.streams[0].outputs)
+
+    @property
+    def dtype(self) -> str:
+        """Of the outputs, such as "float32"."""
+        return str(self.streams[0].outputs[0].dtype).removeprefix("torch.")
+
+    def terms(self, number: int) -> Terms:
+        """Of what is forecast in a stream: its outputs, or the velocities that they predict."""
+        stream, velocity = self.streams[number], self.schedule.velocity
+        return tuple(
+            (0.0, 1.0) if velocity is None or value is output else velocity[step]
+            for step, (value, output) in enumerate(zip(stream.values, stream.outputs, strict=True))
+        )
 
 
 class _Led:
@@ -82,7 +112,7 @@ class Recorder:
 
     def __call__(self, policy: Policy, schedule: NoiseSchedule, samples: int, number: int) -> _Led:
         if number == 0:
-            self.loops.append(RecordedLoop(schedule))
+            self.loops.append(RecordedLoop(schedule, samples))
         stream = RecordedStream()
         self.loops[-1].streams.append(stream)
         return _Recorded(Forecaster(policy, schedule, samples, number), stream)

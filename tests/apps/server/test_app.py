@@ -153,7 +153,7 @@ def test_a_models_profile_makes_its_plans(serve: Serve, measured: Profile) -> No
     assert "profile" not in written(picture_in(entry))
     [entry] = generate(served.client(), extensions={"steps": 40, "nfe": 8}).data
     assert entry.nfe == 8
-    assert entry.notes == ["the call has 40 steps, and the profile was calibrated with 10"]
+    assert entry.notes == ["the call has 40 steps, and the profile was made with 10"]
 
 
 def test_guidance_is_the_pipelines(served: Served) -> None:

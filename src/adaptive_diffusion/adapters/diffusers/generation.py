@@ -354,8 +354,8 @@ class Generation:
         """Ends what may still be going on, also after an error."""
         self._roles.flow.end()
 
-    def finish(self) -> Report:
-        """Ends the generation and says what it did."""
+    def finish(self, note: str = "") -> Report:
+        """Ends the generation and says what it did, and what else there is to note."""
         self._end_loop()
         if 0 < self._longest_loop < self._policy.fewest_steps:
             self._note(
@@ -364,6 +364,7 @@ class Generation:
             )
         if not self._mask and not self._refused:
             self._note(f"nothing was skipped: {self._what_was_not_seen()}")
+        self._note(note)
         seconds = self._last_step - (self._first_call or self._last_step)
         return Report(
             self._policy,

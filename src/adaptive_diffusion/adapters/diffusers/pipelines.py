@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from adaptive_diffusion.adapters.diffusers.components import (
@@ -39,6 +39,7 @@ from adaptive_diffusion.trajectory.trajectory import StreamMaker
 __all__ = [
     "Calibrated",
     "Setting",
+    "Settings",
     "asked_steps",
     "disable",
     "enable",
@@ -54,42 +55,54 @@ _OTHER_WAYS = ("timesteps", "sigmas")  # to say how many steps there are
 _FAR = 1.5
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """What calls a profile was made with.
+class Calibrated(Protocol):
+    """What is asked of the profile that a policy is from."""
 
-    Attributes:
-        steps: the fewest and the most that were asked for.
-        guidance: the guidance scale, or None if it was not given or does not count.
-    """
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The fewest and the most of the calls that it was made with."""
 
-    steps: tuple[int, int]
-    guidance: float | None = None
+    @property
+    def guidance(self) -> float | None:
+        """Their guidance scale, or None if it was not given or does not count."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How an enabled pipeline runs.
+    """How a call of an enabled pipeline runs.
 
     Attributes:
         policy: decides when the denoiser is called.
         on_step: told of every step.
-        calibrated: what the policy was calibrated on, if it was: a call far from that warns.
+        calibrated: the profile that the policy is from, if it is: a call far from that warns.
         make_stream: makes what leads outputs and samples on; a measurement has others.
+        at_end: called when the pipeline's call has come to its end; what to note of it, or nothing.
     """
 
     policy: Policy
     on_step: StepCallback | None = None
     calibrated: Calibrated | None = None
     make_stream: StreamMaker = Stream
+    at_end: Callable[[], str] = lambda: ""
+
+    def of_call(self, pipeline: Any, guidance: Any) -> Setting:
+        """The same for every call."""
+        return self
 
 
-_settings: WeakKeyDictionary[Any, Setting] = WeakKeyDictionary()
+class Settings(Protocol):
+    """How an enabled pipeline runs: every call the same, or each as it comes."""
+
+    def of_call(self, pipeline: Any, guidance: Any) -> Setting:
+        """How the call that begins runs; it has this guidance scale, if any."""
+
+
+_settings: WeakKeyDictionary[Any, Settings] = WeakKeyDictionary()
 _reports: WeakKeyDictionary[Any, Report] = WeakKeyDictionary()
 _running: ContextVar[tuple[tuple[int, Generation], ...]] = ContextVar("running", default=())
 
 
-def enable(pipeline: Any, setting: Setting) -> None:
+def enable(pipeline: Any, setting: Settings) -> None:
     """From now on the pipeline's calls follow `setting`; an earlier one is replaced.
 
     Raises:
@@ -108,7 +121,7 @@ def disable(pipeline: Any) -> None:
         pipeline.__class__ = type(pipeline).__bases__[0]
 
 
-def setting_of(pipeline: Any) -> Setting | None:
+def setting_of(pipeline: Any) -> Settings | None:
     """The setting that the pipeline follows, or None if it is not enabled."""
     return _settings.get(pipeline) if _is_accelerated(pipeline) else None
 
@@ -171,7 +184,7 @@ def far_in_steps(asked: int, calibrated: tuple[int, int]) -> str:
     if fewest / _FAR <= asked <= most * _FAR:
         return ""
     span = str(most) if fewest == most else f"{fewest} to {most}"
-    return f"the call has {asked} steps, and the profile was calibrated with {span}"
+    return f"the call has {asked} steps, and the profile was made with {span}"
 
 
 def forget_report(pipeline: Any) -> None:
@@ -190,7 +203,8 @@ def _accelerated(cls: Any) -> Any:
             return cls.__call__(self, *args, **kwargs)
         if asked_steps(cls, *args, **kwargs) == 0:
             raise StepsError(f"{_STEPS} must be at least 1: there is nothing to denoise")
-        run = _Run(self, setting, _bound(cls, args, kwargs).get(_GUIDANCE))
+        guidance = _bound(cls, args, kwargs).get(_GUIDANCE)
+        run = _Run(self, setting.of_call(self, guidance), guidance)
         with _callbacks_apart(cls, args, kwargs) as (args, kwargs), run.active():
             result = cls.__call__(self, *args, **kwargs)
         if isinstance(result, types.GeneratorType):
@@ -210,6 +224,7 @@ class _Run:
 
     def __init__(self, pipeline: Any, setting: Setting, guidance: Any = None) -> None:
         self._pipeline = pipeline
+        self._at_end = setting.at_end
         self._modules = candidates(pipeline)
         self._generation = Generation(
             pipeline,
@@ -234,16 +249,18 @@ class _Run:
 
     def through(self, results: Generator[Any, Any, Any]) -> Iterator[Any]:
         """What the pipeline yields, one by one."""
+        ended = False
         try:
             while True:
                 with self.active():
                     result = next(results, _END)
                 if result is _END:
+                    ended = True
                     break
                 yield result
         finally:
             results.close()
-            self.finish()
+            self.finish(ended)
 
     async def awaited(self, result: Any) -> Any:
         """What the pipeline returns in the end."""
@@ -252,9 +269,9 @@ class _Run:
         self.finish()
         return value
 
-    def finish(self) -> None:
+    def finish(self, ended: bool = True) -> None:
         """Files the report. The result has been made, and nothing here may lose it."""
-        report = self._generation.finish()
+        report = self._generation.finish(self._at_end() if ended else "")
         _reports[self._pipeline] = report
         same = [each for key, each in _running.get() if key == id(self._pipeline)]
         if same:
@@ -282,7 +299,7 @@ def _far_in_guidance(asked: Any, calibrated: Calibrated) -> str:
         return ""
     if max(measured, 1.0) / _FAR <= max(asked, 1.0) <= max(measured, 1.0) * _FAR:
         return ""
-    return f"the call has guidance {asked:g}, and the profile was calibrated with {measured:g}"
+    return f"the call has guidance {asked:g}, and the profile was made with {measured:g}"
 
 
 @contextmanager
