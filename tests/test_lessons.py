@@ -143,7 +143,7 @@ def test_loops_that_always_end_early_teach() -> None:
     pipe()
     assert note_of(pipe) == "taught: sample 1 of 1"
     pipe()
-    assert ad.report(pipe).speedup > 1
+    assert ad.report(pipe).nfe_reduction > 1
 
 
 def test_a_generator_that_is_left_teaches_nothing() -> None:
