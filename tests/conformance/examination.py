@@ -155,7 +155,8 @@ def _examine_exact_calls(pipe: Any, tiny: TinyPipeline, inputs: dict[str, Any]) 
         kept = all(sum(row) == min(nfe, len(row)) for row in masks)
         notes = [note for note in ad.report(pipe).notes if "calls instead of" in note]
         assert masks, "no loop was planned"
-        assert kept == tiny.exact, f"{[sum(row) for row in masks]} calls, not {nfe} in each loop"
+        if tiny.strict:  # else calls may come that were not planned
+            assert kept == tiny.exact, f"{[sum(row) for row in masks]} calls, not {nfe} in each"
         assert bool(notes) != kept, f"the notes are {notes}"
 
 

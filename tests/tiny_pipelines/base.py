@@ -33,7 +33,8 @@ class TinyPipeline:
         strict: Whether every plan is obeyed to the letter. False where calls come that nobody could
             plan for: a second expert takes over, a branch appears.
         exact: Whether every loop has exactly the calls that are asked for. False where a loop's
-            length is not what the scheduler and the pipeline say.
+            length is not what the scheduler and the pipeline say. Of one that is not strict nothing
+            is said.
         slow: Whether it is left to ``make test-all``.
     """
 
