@@ -69,8 +69,8 @@ def compose(seed: int, index: int) -> tuple[Scene, str]:
 def caption(scene: Scene, random: np.random.Generator) -> str:
     """It names one or two of the things, most with their colours; at times the place.
 
-    What it leaves open is for the seed to decide: the other things, where all of them are, their
-    sizes and angles, the ground, the sky and the light.
+    What it leaves open is for the seed to decide: the other things, where all of them are, the
+    ground, the sky and the light.
     """
     order = random.permutation(len(scene.things))[: random.integers(1, 3)]
     names = [_name(scene.things[k], random.random() < 0.8) for k in order]

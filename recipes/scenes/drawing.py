@@ -190,7 +190,7 @@ def draw_kinds(scene: Scene, side: int) -> np.ndarray:
     for thing in scene.things:
         number = list(KINDS).index(thing.kind) + 1
         for _, polygon in _placed_parts(thing, side / SIZE):
-            canvas.polygon(polygon.ravel().tolist(), fill=number)
+            _fill(canvas, polygon, number)
     return np.array(image)
 
 
@@ -225,7 +225,7 @@ def _placed_parts(thing: Thing, pixel: float) -> list[tuple[str, Polygon]]:
     return [(paint, polygon * scale + centre) for paint, polygon in KINDS[thing.kind]]
 
 
-def _fill(canvas: ImageDraw.ImageDraw, polygon: Polygon, colour: tuple[int, ...]) -> None:
+def _fill(canvas: ImageDraw.ImageDraw, polygon: Polygon, colour: tuple[int, ...] | int) -> None:
     canvas.polygon(polygon.ravel().tolist(), fill=colour)
 
 

@@ -29,11 +29,9 @@ from adaptive_diffusion.numerics.statistics import LoopStatistics, Terms
 from adaptive_diffusion.policies import Planned, Policy, Trace
 from adaptive_diffusion.policies.base import require_count
 from adaptive_diffusion.profiles import Profile
-from adaptive_diffusion.trajectory.measuring import RecordedLoop, Recorder
+from adaptive_diffusion.trajectory.measuring import FEWEST_STEPS, RecordedLoop, Recorder
 
 __all__ = ["Lessons"]
-
-_FEWEST_STEPS = 3  # of a loop in which one can be skipped
 
 
 class _InFull(Policy):
@@ -113,12 +111,12 @@ class Lessons:
 
     def _learn(self, pipeline: Any, recorder: Recorder, guidance: float | None) -> str:
         """Takes in a call that has come to its end; what to note of it."""
-        loops = [loop for loop in recorder.loops if loop.steps >= _FEWEST_STEPS]
+        loops = [loop for loop in recorder.loops if loop.steps >= FEWEST_STEPS]
         lessons = [_lesson(loop, guidance) for loop in loops]
         with self._lock:
             if self._afterwards is not None:
                 return "taught nothing: the lessons had ended when it did"
-            if any(map(_is_uneven, loops)):
+            if not all(loop.is_even for loop in loops):
                 return self._give_up("the streams of a loop differ in their steps")
             reason = self._reason_against(loops, lessons)
             if reason:
@@ -139,7 +137,7 @@ class Lessons:
         ended there, too.
         """
         if not loops:
-            return f"it ran no loop of {_FEWEST_STEPS} steps or more that can be followed"
+            return f"it ran no loop of {FEWEST_STEPS} steps or more that can be followed"
         before, self._ends = self._ends, [loop.steps for loop in loops]
         if self._ends != before and any(loop.steps < len(loop.schedule) - 1 for loop in loops):
             return "a loop was ended early"
@@ -181,10 +179,6 @@ def _lesson(loop: RecordedLoop, guidance: float | None) -> _Lesson:
     terms = tuple(loop.terms(number) for number in range(len(loop.streams)))
     kernels = [stream.kernel() for stream in loop.streams]
     return _Lesson(_Kind(loop.schedule.head(loop.steps), terms), loop.samples, kernels, guidance)
-
-
-def _is_uneven(loop: RecordedLoop) -> bool:
-    return any(len(stream.outputs) != loop.steps for stream in loop.streams)
 
 
 def _statistics(lessons: Sequence[_Lesson]) -> tuple[LoopStatistics, ...]:

@@ -23,6 +23,7 @@ from adaptive_diffusion.numerics.kriging import kriging_weights
 from adaptive_diffusion.numerics.statistics import NUGGET, LoopStatistics, Statistics
 from adaptive_diffusion.policies import Policy, Trace
 from adaptive_diffusion.trajectory.measuring import (
+    FEWEST_STEPS,
     Displaced,
     Disturbance,
     Disturbed,
@@ -37,7 +38,6 @@ DISTURBED = 2
 """How many of the recorded samples are disturbed, too."""
 
 _PLACES = 10  # steps of a loop that are disturbed
-_FEWEST_STEPS = 3
 _SIZE = 0.01  # of a displacement, relative to its sample
 _GAP = 2  # between the outputs from which the disturbing errors are forecast
 _SMALLEST_GAIN = 1e-4
@@ -232,12 +232,10 @@ def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -
 def _check(loops: list[RecordedLoop], kept: list[list[RecordedLoop]]) -> None:
     if not loops:
         raise NotMeasurableError("the pipeline ran no denoising loop that can be followed")
-    if any(len(stream.outputs) != loop.steps for loop in loops for stream in loop.streams):
+    if not all(loop.is_even for loop in loops):
         raise NotMeasurableError("the streams of a loop differ in their steps")
-    if min(loop.steps for loop in loops) < _FEWEST_STEPS:
-        raise NotMeasurableError(
-            f"a loop has fewer than {_FEWEST_STEPS} steps: none can be skipped"
-        )
+    if min(loop.steps for loop in loops) < FEWEST_STEPS:
+        raise NotMeasurableError(f"a loop has fewer than {FEWEST_STEPS} steps: none can be skipped")
     if kept and [(each.steps, len(each.streams)) for each in loops] != [
         (each.steps, len(each.streams)) for each in kept[0]
     ]:

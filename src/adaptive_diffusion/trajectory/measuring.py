@@ -23,7 +23,10 @@ from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory.forecaster import Forecaster
 from adaptive_diffusion.trajectory.tape import SolverStep
 
-__all__ = ["Displaced", "Disturbance", "Disturbed", "RecordedLoop", "Recorder"]
+__all__ = ["FEWEST_STEPS", "Displaced", "Disturbance", "Disturbed", "RecordedLoop", "Recorder"]
+
+FEWEST_STEPS = 3
+"""Of a loop in which one can be skipped."""
 
 Response = tuple[float, float]
 """Of an output to a displaced sample: along the displacement and across it, relative to it."""
@@ -71,6 +74,11 @@ class RecordedLoop:
     def steps(self) -> int:
         """That were taken; some pipelines leave out their scheduler's last one."""
         return len(self.streams[0].outputs)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all streams took the same number of steps."""
+        return all(len(stream.outputs) == self.steps for stream in self.streams)
 
     @property
     def dtype(self) -> str:

@@ -65,10 +65,9 @@ def batch_tab(models: Models, runs: Runs, controls: Controls) -> None:
 def _captioned(view: View, samples: Sequence[Sample]) -> Any:
     if view.made is None or not view.masks:
         return gr.skip()
-    masks = view.masks if len(view.masks) == len(view.made) else view.masks * len(view.made)
     return [
         (picture, f"{sum(mask)} calls · {_name(sample)}")
-        for sample, picture, mask in zip(samples, pictures(view), masks, strict=True)
+        for sample, picture, (_, mask) in zip(samples, pictures(view), view.of_each(), strict=True)
     ]
 
 

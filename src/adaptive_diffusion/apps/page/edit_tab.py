@@ -13,17 +13,16 @@ from PIL import Image
 from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
-from adaptive_diffusion.apps.page.prompts import prompt_box
+from adaptive_diffusion.apps.page.prompts import FIRST_PROMPTS, prompt_box
 from adaptive_diffusion.apps.page.running import Runs
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.page.sides import Sides
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING, editing_size
-from adaptive_diffusion.miniatures import PROMPTS
 
 __all__ = ["edit_tab"]
 
-_KNOWN = {model: prompts[0] for model, prompts in PROMPTS.items()} | {"emoji": "a green apple"}
+_KNOWN = FIRST_PROMPTS | {"emoji": "a green apple"}
 _REDRAW = "redraw all (image-to-image)"
 _REPAINT = "repaint what is brushed (inpainting)"
 _LARGEST = 1024

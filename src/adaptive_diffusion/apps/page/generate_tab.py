@@ -9,21 +9,18 @@ import gradio as gr
 
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
-from adaptive_diffusion.apps.page.prompts import prompt_box
+from adaptive_diffusion.apps.page.prompts import FIRST_PROMPTS, prompt_box
 from adaptive_diffusion.apps.page.running import Runs
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.page.sides import Sides
-from adaptive_diffusion.miniatures import PROMPTS
 
 __all__ = ["generate_tab"]
-
-_KNOWN = {model: prompts[0] for model, prompts in PROMPTS.items()}
 
 
 def generate_tab(models: Models, runs: Runs, controls: Controls) -> gr.Image:
     """Builds the tab; returns where the accelerated picture is."""
     with gr.Row():
-        prompt = prompt_box(models, controls, _KNOWN, first=models.names[0], tab="generate")
+        prompt = prompt_box(models, controls, FIRST_PROMPTS, first=models.names[0], tab="generate")
         start = gr.Button("Generate", variant="primary", elem_id="generate-start", min_width=100)
         cancel = gr.Button("Cancel", elem_id="generate-cancel", min_width=100)
     sides = Sides("generate", models)

@@ -8,8 +8,12 @@ import gradio as gr
 
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.settings import Controls
+from adaptive_diffusion.miniatures import PROMPTS
 
-__all__ = ["prompt_box"]
+__all__ = ["FIRST_PROMPTS", "prompt_box"]
+
+FIRST_PROMPTS = {model: prompts[0] for model, prompts in PROMPTS.items()}
+"""For each miniature one that it knows."""
 
 
 def prompt_box(

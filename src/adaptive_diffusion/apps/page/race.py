@@ -52,6 +52,12 @@ class View:
     notes: tuple[str, ...] = ()
     entries: tuple[tuple[tuple[str, str], ...], ...] = ()
 
+    def of_each(self) -> Iterator[tuple[Medium, tuple[bool, ...]]]:
+        """What is made, each with its mask: a batch decided as a whole has one for all."""
+        made = self.made or ()
+        masks = self.masks if len(self.masks) == len(made) else self.masks * len(made)
+        return zip(made, masks, strict=True)
+
 
 class Run:
     """One call of a pipeline, in a thread of its own.
@@ -101,21 +107,17 @@ class Run:
             masks = self.view.masks or tuple(map(tuple, batch.masks))
             # what stands in for a full run has nothing to say of skipping
             notes = () if self._policy is None else (*self.view.notes, *batch.notes)
-            entries = self._entries(batch, masks)
-            self.view = View(batch.made, masks, self.clock, done=True, notes=notes, entries=entries)
+            view = View(batch.made, masks, self.clock, done=True, notes=notes)
+            self.view = replace(view, entries=self._entries(view))
         except BaseException as error:  # told to whoever watches the race
             self.error = error
         finally:
             self._turns.leave(self)
 
-    def _entries(
-        self, batch: Batch, masks: Sequence[Sequence[bool]]
-    ) -> tuple[tuple[tuple[str, str], ...], ...]:
-        assert batch.made is not None
-        masks = masks if len(masks) == len(self._samples) else [*masks] * len(self._samples)
+    def _entries(self, view: View) -> tuple[tuple[tuple[str, str], ...], ...]:
         return tuple(
-            tuple(how_made(*each, self._policy, self._sampler, self._source).items())
-            for each in zip(self._samples, batch.made, masks, strict=True)
+            tuple(how_made(sample, *made, self._policy, self._sampler, self._source).items())
+            for sample, made in zip(self._samples, view.of_each(), strict=True)
         )
 
     def _call(self) -> Batch:

@@ -12,27 +12,26 @@ from adaptive_diffusion.apps.media import AMPLIFICATION, Clip
 from adaptive_diffusion.apps.page.drawing import file_with
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
-from adaptive_diffusion.apps.page.prompts import prompt_box
+from adaptive_diffusion.apps.page.prompts import FIRST_PROMPTS, prompt_box
 from adaptive_diffusion.apps.page.race import View
 from adaptive_diffusion.apps.page.running import Runs
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.page.sides import SHOWN, side_by_side
 from adaptive_diffusion.apps.schedulers import takes
-from adaptive_diffusion.miniatures import ARGUMENTS, PROMPTS
+from adaptive_diffusion.miniatures import ARGUMENTS
 
 __all__ = ["video_tab"]
 
 _PARAMETER = "num_frames"  # what tells pipelines that make videos
 _FRAMES = 16
 _LABELLED: dict[str, Any] = {"show_label": True, "container": True, "padding": True}
-_KNOWN = {model: prompts[0] for model, prompts in PROMPTS.items()}
 
 
 def video_tab(models: Models, runs: Runs, controls: Controls, tab: gr.Tab) -> None:
     """Builds the tab; whoever opens it gets a model that makes videos, if there is one."""
     first = models.first_with(_PARAMETER) or models.names[0]
     with gr.Row():
-        prompt = prompt_box(models, controls, _KNOWN, first=first, tab="video")
+        prompt = prompt_box(models, controls, FIRST_PROMPTS, first=first, tab="video")
         start = gr.Button("Generate", variant="primary", elem_id="video-start", min_width=100)
         cancel = gr.Button("Cancel", elem_id="video-cancel", min_width=100)
         frames = gr.Slider(
