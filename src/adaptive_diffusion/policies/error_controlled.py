@@ -31,7 +31,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adaptive_diffusion.numerics.interpolation import growth
-from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.policies.base import (
     Policy,
     Trace,
