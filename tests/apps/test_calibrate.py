@@ -163,7 +163,7 @@ def test_bad_options_are_found_before_the_model_is_loaded(cli, tmp_path, options
     ("options", "words"),
     [
         (("--quality", "best"), "no quality 'best': choose from faithful, balanced, fast"),
-        (("--quality", "fast", "--tolerance", 0.1), "give one of --tolerance, --quality"),
+        (("--quality", "fast", "--tolerance", 0.1), "give only one of --tolerance, --quality"),
         (("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
         (("--nfe", 1), "nfe must be a whole number of at least 2"),
         (("--nfe", 9, "--quality", "fast"), "give --nfe alone or with --profile"),
