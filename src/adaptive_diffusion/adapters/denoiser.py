@@ -36,6 +36,7 @@ from adaptive_diffusion.adapters.calls import (
     copied,
     has_unclear_rows,
     is_patched,
+    made_after_all,
     modules_of,
 )
 from adaptive_diffusion.adapters.changes import Attributes
@@ -283,12 +284,10 @@ class AdaptiveDenoiser:
         assert self._trajectory is not None
         spared, self._spared = self._spared, []
         self._plan = [True] * len(self._plan)
-        if not all(call.is_as_given for call, _ in spared):  # the loop has gone on with them
+        if not made_after_all(spared):
             self._trajectory.forget()
             return
         self._trajectory.restart()
-        for call, branch in spared:
-            branch.remember(call.compute_after_all())
         for place, call in enumerate(self._calls if self._take_step is None else ()):
             self._filled(place, self._branches[place].output, call.args[0])  # history begins here
 
