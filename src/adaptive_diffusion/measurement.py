@@ -58,6 +58,7 @@ def measure(
     runs: Sequence[Callable[[], Any]],
     disturbed: int = DISTURBED,
     notify: Callable[[str], None] = lambda _: None,
+    keep: Callable[[int, Any], None] = lambda index, made: None,
 ) -> tuple[tuple[LoopStatistics, ...], str]:
     """The statistics of every loop of a pipeline's call, and the type of its outputs.
 
@@ -66,6 +67,8 @@ def measure(
         runs: each calls the pipeline for one sample, always the same; two or more.
         disturbed: how many of them are disturbed, too.
         notify: told what is being done.
+        keep: given which of the runs was recorded, and what it made: to the bit what a plain run
+            makes.
 
     Raises:
         NotMeasurableError: if the pipeline runs no loop that can be recorded, or not always the
@@ -76,7 +79,7 @@ def measure(
     for index, run in enumerate(runs):
         notify(f"recorded run {index + 1} of {len(runs)}")
         recorder = Recorder()
-        _with(pipe, run, After(), recorder)
+        keep(index, _with(pipe, run, After(), recorder))
         _check(recorder.loops, kept)
         kernels.append([[each.kernel() for each in loop.streams] for loop in recorder.loops])
         if index < max(disturbed, 1):
@@ -211,10 +214,10 @@ def _statistics(
     )
 
 
-def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> None:
+def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> Any:
     pipelines.enable(pipe, pipelines.Setting(policy, make_stream=make_stream))
     try:
-        run()
+        return run()
     finally:
         pipelines.disable(pipe)
 

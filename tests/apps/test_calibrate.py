@@ -28,7 +28,7 @@ def profile(cli, tmp_path) -> Path:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert (lines[0], lines[-1]) == (str(Profile.load(file)), str(file))
-    calls = 4 * 12 + calls_needed(12, runs=2, disturbed=2)
+    calls = 2 * 12 + calls_needed(12, runs=2, disturbed=2)
     assert f"about {calls} denoiser calls to measure the model; then plans" in done.err
     return file
 
