@@ -45,6 +45,7 @@ from adaptive_diffusion.errors import NoReportError, PolicyError, StepsError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule, is_monotonic
 from adaptive_diffusion.policies import ErrorControlled, Policy
 from adaptive_diffusion.trajectory import Report, Trajectory
+from adaptive_diffusion.trajectory.probe import number
 
 __all__ = ["AdaptiveDenoiser"]
 
@@ -171,7 +172,7 @@ class AdaptiveDenoiser:
         if self._take_step is None:
             raise StepsError("no step is known: AdaptiveDenoiser(denoiser, step=...) takes one")
         if self._open is None or self._stepped or not self._stands_at(self._open, t):
-            raise StepsError(f"t = {_number(t):g} was not denoised: call the denoiser before step")
+            raise StepsError(f"t = {number(t):g} was not denoised: call the denoiser before step")
         assert self._trajectory is not None
         if len(self._calls) < len(self._branches):  # one that the last step had is missing
             self._trajectory.forget()
@@ -209,7 +210,7 @@ class AdaptiveDenoiser:
             return following - 1
         if not is_next:
             raise StepsError(
-                f"t = {_number(t):g} is not the loop's next timestep: "
+                f"t = {number(t):g} is not the loop's next timestep: "
                 "call start(timesteps) before every loop, with the timesteps that it will pass"
             )
         return following
@@ -363,10 +364,6 @@ def _has_rows(output: Any, x: Tensor) -> bool:
     found = [tensor for tensor in tensors(output) if tensor.ndim]
     are_rows = len(found) == len(x) and all(tensor.shape == x.shape[1:] for tensor in found)
     return not are_rows and all(len(tensor) == len(x) for tensor in found)
-
-
-def _number(t: float | Tensor) -> float:
-    return float(torch.as_tensor(t).flatten()[0])
 
 
 def _schedule_of(timesteps: list[float]) -> NoiseSchedule:
