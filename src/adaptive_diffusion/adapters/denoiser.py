@@ -40,7 +40,14 @@ from adaptive_diffusion.adapters.calls import (
     modules_of,
 )
 from adaptive_diffusion.adapters.changes import Attributes
-from adaptive_diffusion.adapters.containers import items, map_items, map_tensors, tensors
+from adaptive_diffusion.adapters.containers import (
+    has_rows,
+    items,
+    map_items,
+    map_tensors,
+    rows_taken,
+    tensors,
+)
 from adaptive_diffusion.errors import NoReportError, PolicyError, StepsError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule, is_monotonic
 from adaptive_diffusion.policies import ErrorControlled, Policy
@@ -310,8 +317,7 @@ class AdaptiveDenoiser:
         def fill(tensor: Tensor) -> Tensor:
             key = place, next(places)
             is_whole = len(trajectory.traces) == 1  # then it needs no rows
-            has_rows = tensor.ndim > 0 and len(tensor) == len(x)
-            can_be_filled = tensor.is_floating_point() and (is_whole or has_rows)
+            can_be_filled = tensor.is_floating_point() and (is_whole or has_rows(tensor, len(x)))
             return trajectory.fill(key, tensor, x) if can_be_filled else tensor
 
         return map_tensors(fill, output)
@@ -320,19 +326,13 @@ class AdaptiveDenoiser:
         x = call.args[0]
         rows = torch.tensor(self._plan, device=x.device).nonzero().flatten()
 
-        def has_rows(value: Any) -> bool:
-            return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(x)
-
-        def gather(tensor: Tensor) -> Tensor:
-            return tensor[rows.to(tensor.device)] if has_rows(tensor) else tensor
-
         def scatter(part: Any, whole: Any) -> Any:
             if isinstance(whole, Tensor):
-                return whole.index_copy(0, rows, part) if has_rows(whole) else part
+                return whole.index_copy(0, rows, part) if has_rows(whole, len(x)) else part
             parts = iter(items(part))
             return map_items(lambda item: scatter(next(parts), item), whole)
 
-        args, kwargs = map_tensors(gather, (call.args, call.kwargs))
+        args, kwargs = rows_taken((call.args, call.kwargs), rows, len(x))
         return scatter(call.run(*args, **kwargs), last)
 
     def _note(self, note: str) -> None:
