@@ -45,8 +45,8 @@ def test_what_options_ask_for(options: dict[str, Any], choice: Choice) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tolerance": 0.1, "quality": "fast"}, "give one of --tolerance, --quality and --profile"),
-        ({"tolerance": 0.1, "profile": MEASURED}, "give one of --tolerance, --quality and"),
+        ({"tolerance": 0.1, "quality": "fast"}, "give only one of --tolerance, --quality"),
+        ({"tolerance": 0.1, "profile": MEASURED}, "give only one of --tolerance, --profile"),
         ({"nfe": 7, "tolerance": 0.1}, "give --nfe alone or with --profile, not with --tolerance"),
         ({"nfe": 7, "quality": "fast"}, "give --nfe alone or with --profile, not with --quality"),
         ({"nfe": 7, "target_psnr": 40}, "give --nfe or --target-psnr, not both"),

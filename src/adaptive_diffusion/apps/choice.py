@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from adaptive_diffusion.apps.inputs import PolicyName
+from adaptive_diffusion.arguments import check_together, tolerance_of
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy, ThirdOrder
-from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profiles import Profile
 
 __all__ = ["Choice", "choose", "find_profiles", "policy_settings"]
@@ -112,9 +112,7 @@ def choose(
             raise ValueError("--max-skip goes with a tolerance, not with a plan")
         return Choice(Planned(nfe), profile)
     if quality is not None:
-        if quality not in QUALITIES:
-            raise ValueError(f"no quality {quality!r}: choose from {', '.join(QUALITIES)}")
-        tolerance = QUALITIES[quality]
+        tolerance = tolerance_of(quality)
     if tolerance is None:
         return Choice(ErrorControlled(**more))
     return Choice(ErrorControlled(tolerance, **more), profile)
@@ -156,15 +154,7 @@ def _check(name: PolicyName, given: list[str]) -> None:
                 f"{_as_typed(option)} does not go with --policy {name.value}, "
                 f"which takes {takes or 'no settings'}"
             )
-    ways = [option for option in ("tolerance", "quality", "profile") if option in given]
-    if len(ways) > 1:
-        raise ValueError("give one of --tolerance, --quality and --profile, not more")
-    if "nfe" in given and ways not in ([], ["profile"]):
-        raise ValueError(f"give --nfe alone or with --profile, not with {_as_typed(ways[0])}")
-    if "target_psnr" in given and "nfe" in given:
-        raise ValueError("give --nfe or --target-psnr, not both")
-    if "target_psnr" in given and ways != ["profile"]:
-        raise ValueError("--target-psnr needs a --profile, which says what is reached")
+    check_together(given, _as_typed)
 
 
 def _as_typed(option: str) -> str:
