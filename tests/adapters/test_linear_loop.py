@@ -193,10 +193,11 @@ def test_it_is_what_replaying_gives(name: str) -> None:
 
 @dataclass(frozen=True)
 class Mask(Policy):
-    """A fixed mask that fits a loop of any length, and observes what error control does."""
+    """A fixed mask that fits a loop of any length, and observes and damps as error control does."""
 
     pattern: tuple[bool, ...] = ()
     backfill: bool = True
+    damped = True
     observes = "errors"
 
     def decide(self, trace: Trace) -> bool:
