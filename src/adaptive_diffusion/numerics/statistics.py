@@ -106,6 +106,11 @@ class Statistics:
 
     remembers: ClassVar[int] = KNOWN
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether it was measured how outputs answer a displaced sample; else it is assumed."""
+        return any(self.deviations)
+
     @classmethod
     def of_values(
         cls,

@@ -68,7 +68,7 @@ class Policy(ABC):
         extrapolates: what a skipped step gets. True: the line through the last two outputs (the
             last predicted velocity, where the solver adds noise). False: the last output.
         backfill: whether skipped steps are done again once they can be interpolated.
-        damped: whether a sample's outputs follow a line only as far as they have kept to lines.
+        damped: whether a forecast is followed only as far as the sample's last one was right.
         observes: the field of the trace that `decide` reads: "errors", "changes" or none.
         fewest_steps: a loop with fewer steps than that is computed in full.
     """

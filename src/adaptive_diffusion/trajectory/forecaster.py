@@ -25,8 +25,8 @@ class Forecaster:
     weights follow from these. Otherwise they are a line's.
 
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
-    two; as far along it as the sample's outputs have kept to such lines, if the policy is damped.
-    Where the solver adds noise, lines through outputs are wrong, and the predicted
+    two. If the policy is damped, it is followed as far as the sample's outputs have kept to such
+    forecasts. Where the solver adds noise, lines through outputs are wrong, and the predicted
     velocity is reused: that is half-way between reusing the clean sample, as if fresh noise could
     not change the picture, and reusing the noise, as if all of it became picture.
     """
@@ -51,8 +51,12 @@ class Forecaster:
 
     @property
     def damps(self) -> bool:
-        """Whether computed outputs say how far the next line is followed."""
-        return self._policy.damped and self._statistics is None and not self._noisy
+        """Whether computed outputs say how far the next forecast is followed.
+
+        Not where it has been measured how outputs answer a displaced sample: there it is known.
+        """
+        measured = self._statistics is not None and self._statistics.has_answers
+        return self._policy.damped and not measured and not self._noisy
 
     @property
     def known(self) -> list[bool]:
@@ -101,8 +105,6 @@ class Forecaster:
         change = self._change(step)
         if change is None:
             return base
-        if self._statistics is not None:
-            return (base.float() + change).to(base.dtype)
         forecast = self._agreement.move(base, change)
         if self.damps and any(mask):
             self._agreement.measure(mask, output.float() - base.float(), change)
