@@ -88,6 +88,26 @@ def test_so_is_a_number(at: int, old: float, new: float) -> None:
     assert changes(lambda step: new if step >= at else old) == [at]
 
 
+ARRAYS: dict[str, Callable[[Tensor], Any]] = {
+    "with rows": lambda tensor: tensor.numpy(),
+    "of numbers": lambda tensor: tensor[0, 0].numpy(),
+    "a number of NumPy's": lambda tensor: tensor[0, 0, 0].numpy()[()],
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+@pytest.mark.parametrize("in_place", [False, True], ids=["made anew", "in place"])
+@given(at=st.integers(4, STEPS - 1))
+def test_so_is_an_array(array: Callable[[Tensor], Any], in_place: bool, at: int) -> None:
+    buffer = embedding(0)
+
+    def value(step: int) -> Any:
+        prompt = embedding(int(step >= at))
+        return array(buffer.copy_(prompt) if in_place else prompt)
+
+    assert changes(value) == [at]
+
+
 def test_views_of_the_same_numbers_are_the_same() -> None:
     prompts = embedding(0)
     assert changes(lambda step: prompts[:1]) == []
@@ -114,7 +134,9 @@ MOVING: dict[str, Callable[[int], Any]] = {
     "a timestep for every row": lambda step: torch.full((2,), 1000.0 - step),
     "timesteps that come twice": lambda step: float((step + 1) // 2),
     "timesteps that come twice, in tensors": lambda step: torch.tensor((step + 1) // 2),
+    "a timestep in an array": lambda step: torch.tensor([1000 - step]).numpy(),
     "the sample": embedding,
+    "the sample in an array": lambda step: embedding(step).numpy(),
     "a ControlNet's residuals": lambda step: [embedding(step), embedding(100 + step)],
     "a guidance that grows": lambda step: 1.0 + step,
 }

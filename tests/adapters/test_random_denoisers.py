@@ -100,6 +100,8 @@ def test_one_odd_feature(name: str, value: str, batch: str, has_step: bool) -> N
 
 @given(recipe=recipes(LOOP_FEATURES), case_plans=plans, has_step=st.booleans())
 @example(recipe=_COPIED, case_plans=_ALL_SKIPPED, has_step=False)
+@example(recipe=Recipe.of(condition="rows", batch="3"), case_plans=PLANS, has_step=False)
+@example(recipe=Recipe.of(condition="numpy", change="new tensor"), case_plans=PLANS, has_step=False)
 @settings(max_examples=100)
 def test_odd_features_together(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
     assume(skips_some(case_plans, recipe) and not is_faulty(recipe))

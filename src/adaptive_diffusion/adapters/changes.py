@@ -25,6 +25,7 @@ from adaptive_diffusion.adapters.containers import address_of, leaves, version_o
 __all__ = ["Arguments", "Attributes"]
 
 _SCALARS = (bool, int, float, complex, str)
+_READABLE = (*_SCALARS, bytes, list)
 _COPIES = 3  # moves in a row until a tensor that is written over is not copied any more
 _RESTS_OF_NUMBERS = 2  # second-order schedulers pass a timestep twice
 
@@ -54,8 +55,8 @@ class Arguments:
         """
         values = [
             None if isinstance(leaf, Tensor) and address_of(leaf) in beside else leaf
-            for leaf in leaves((args, kwargs))
-            if isinstance(leaf, (Tensor, *_SCALARS))
+            for leaf in map(_readable, leaves((args, kwargs)))
+            if isinstance(leaf, (Tensor, *_READABLE))
         ]
         if self._seen is None or len(self._seen) != len(values):
             changed = self._seen is not None
@@ -83,7 +84,7 @@ class _Value:
         is_still = self._is_still(value, late)
         if after_skip and is_still and self._was_seen_to_move:
             return False
-        is_number = not isinstance(value, Tensor) or value.ndim < 2
+        is_number = value.ndim < 2 if isinstance(value, Tensor) else not isinstance(value, bytes)
         rested = self._rests >= (_RESTS_OF_NUMBERS if is_number else 1)
         self._rests = self._rests + 1 if is_still else 0
         self._was_seen_to_move = is_still is False
@@ -136,6 +137,13 @@ class _Value:
             self._version = version_of(self._held)
         else:
             self._held = weakref.ref(value) if self._was_seen_to_move else value
+
+
+def _readable(leaf: Any) -> Any:
+    """What an array of NumPy's holds, which does not count how often it is written into."""
+    if isinstance(leaf, Tensor) or not (hasattr(leaf, "__array__") and hasattr(leaf, "tobytes")):
+        return leaf
+    return leaf.tolist() if leaf.ndim < 2 else leaf.tobytes()
 
 
 def _can_be_read(tensor: Tensor) -> bool:

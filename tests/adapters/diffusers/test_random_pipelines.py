@@ -53,6 +53,8 @@ def test_open_faults_are_still_there(fault: Fault) -> None:
 @example(recipe=_COPIED, case_plans=_ALL_SKIPPED)
 @example(recipe=_COPIED.but(change="in place"), case_plans=_ALL_SKIPPED)
 @example(recipe=_TRACED, case_plans=PLANS)
+@example(recipe=Recipe.of(condition="rows", batch="3"), case_plans=PLANS)
+@example(recipe=Recipe.of(condition="numpy", change="new tensor"), case_plans=PLANS)
 @example(recipe=_TRACED.but(form="scripted"), case_plans=PLANS)
 @settings(max_examples=40)
 def test_odd_features_together(recipe: Recipe, case_plans: tuple[tuple[bool, ...], ...]) -> None:
