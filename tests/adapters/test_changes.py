@@ -49,11 +49,26 @@ def test_so_is_one_that_is_written_over(at: int) -> None:
     assert changes(value) == [at]
 
 
-@given(at=st.integers(4, STEPS - 1))
+@given(at=st.integers(3, STEPS - 1))
 def test_so_is_one_that_is_copied_into_the_same_buffer_at_every_step(at: int) -> None:
     """As those do who use CUDA graphs."""
     buffer = embedding(0)
     assert changes(lambda step: buffer.copy_(embedding(int(step >= at)))) == [at]
+
+
+@given(at=st.integers(3, STEPS - 1), computed=st.sets(st.integers(1, STEPS)))
+def test_so_is_one_that_is_copied_into_a_buffer_while_steps_are_skipped(
+    at: int, computed: set[int]
+) -> None:
+    """That it was written over at the second step does not mean that it moved."""
+    buffer, arguments, noticed = embedding(0), Arguments(), []
+    for step in range(STEPS):
+        buffer.copy_(embedding(int(step >= at)))
+        after_skip = step > 1 and step - 1 not in computed
+        if arguments.have_changed((), {"value": buffer}, after_skip):
+            noticed.append(step)
+            computed = computed | {step}
+    assert noticed == [at]
 
 
 @given(at=st.integers(3, STEPS - 1))
@@ -71,6 +86,26 @@ def test_so_is_one_that_is_written_over_in_inference_mode(at: int) -> None:
 @given(at=st.integers(3, STEPS - 1), old=st.floats(0, 1), new=st.floats(2, 3))
 def test_so_is_a_number(at: int, old: float, new: float) -> None:
     assert changes(lambda step: new if step >= at else old) == [at]
+
+
+ARRAYS: dict[str, Callable[[Tensor], Any]] = {
+    "with rows": lambda tensor: tensor.numpy(),
+    "of numbers": lambda tensor: tensor[0, 0].numpy(),
+    "a number of NumPy's": lambda tensor: tensor[0, 0, 0].numpy()[()],
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+@pytest.mark.parametrize("in_place", [False, True], ids=["made anew", "in place"])
+@given(at=st.integers(4, STEPS - 1))
+def test_so_is_an_array(array: Callable[[Tensor], Any], in_place: bool, at: int) -> None:
+    buffer = embedding(0)
+
+    def value(step: int) -> Any:
+        prompt = embedding(int(step >= at))
+        return array(buffer.copy_(prompt) if in_place else prompt)
+
+    assert changes(value) == [at]
 
 
 def test_views_of_the_same_numbers_are_the_same() -> None:
@@ -99,7 +134,9 @@ MOVING: dict[str, Callable[[int], Any]] = {
     "a timestep for every row": lambda step: torch.full((2,), 1000.0 - step),
     "timesteps that come twice": lambda step: float((step + 1) // 2),
     "timesteps that come twice, in tensors": lambda step: torch.tensor((step + 1) // 2),
+    "a timestep in an array": lambda step: torch.tensor([1000 - step]).numpy(),
     "the sample": embedding,
+    "the sample in an array": lambda step: embedding(step).numpy(),
     "a ControlNet's residuals": lambda step: [embedding(step), embedding(100 + step)],
     "a guidance that grows": lambda step: 1.0 + step,
 }
@@ -108,6 +145,19 @@ MOVING: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("values", MOVING.values(), ids=MOVING)
 def test_what_moves_from_step_to_step_is_no_change(values: Callable[[int], Any]) -> None:
     assert changes(values) == []
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["made anew", "in place"])
+@given(computed=st.sets(st.integers(2, STEPS)))
+def test_what_follows_the_outputs_rests_while_they_do(in_place: bool, computed: set[int]) -> None:
+    """Self-conditioning: the last output is an argument, and the same one after a skip."""
+    buffer, arguments = embedding(0), Arguments()
+    output, is_skipped = embedding(0), False
+    for step in range(STEPS):
+        value = buffer.copy_(output) if in_place else output.clone()
+        assert not arguments.have_changed((), {"value": value}, is_skipped)
+        is_skipped = step > 1 and step not in computed
+        output = output if is_skipped else embedding(step + 1)
 
 
 def test_what_comes_and_goes_is_a_change() -> None:

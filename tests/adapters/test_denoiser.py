@@ -197,6 +197,33 @@ def test_rows_of_conditioning_and_of_the_timestep_go_with_their_sample() -> None
     assert all(rows == text for rows, text in seen)
 
 
+@pytest.mark.parametrize("shape", [(5,), (3,), (3, 2), (6, 2)], ids=str)
+def test_a_list_with_an_entry_for_every_row_keeps_the_batch_whole(shape: tuple[int, ...]) -> None:
+    """Even if its entries have as many rows as the sample: their rows may be tokens."""
+
+    def model(x: Tensor, t: float, texts: list[Tensor]) -> Tensor:
+        assert len(x) == len(texts)
+        assert all(text.shape == shape for text in texts)
+        return x
+
+    denoise = AdaptiveDenoiser(model, ByChance())
+    denoise.start(TIMES, SCHEDULE)
+    sample(denoise, start(3), texts=[torch.ones(shape) for _ in range(3)])
+    assert len(denoise.report().mask) == 1
+    assert any("as a whole" in note for note in denoise.report().notes)
+
+
+def test_rows_of_maps_of_several_sizes_go_with_their_sample() -> None:
+    def model(x: Tensor, t: float, maps: list[Tensor]) -> Tensor:
+        assert all(len(each) == len(x) for each in maps)
+        return x
+
+    denoise = AdaptiveDenoiser(model, ByChance())
+    denoise.start(TIMES, SCHEDULE)
+    sample(denoise, start(3), maps=[torch.ones(3, size) for size in (2, 4, 8)])
+    assert len(denoise.report().mask) == 3
+
+
 @given(st.lists(st.booleans(), min_size=STEPS - 1, max_size=STEPS - 1))
 def test_a_fixed_schedule_is_obeyed(rest: list[bool]) -> None:
     mask = [True, *rest]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from random_pipelines import FEATURES, Recipe, Told, recipes
 from random_pipelines.limits import FAULTS, Fault
 from random_pipelines.own_loop import LOOP_FEATURES, OwnLoop
-from random_pipelines.promises import PLANS, Prescribed
+from random_pipelines.promises import PLANS, Prescribed, plans_of
 
 from adaptive_diffusion import ErrorControlled
 
 _SEEDS = (3, 6, 4, 5)
 _STEPS = 12
+_COPIED = Recipe.of(renewed="copied in place", time="per row", change="new tensor")
+_ALL_SKIPPED = plans_of("c...........,c...........")
 _ROUNDING = {"float32": 1e-3, "bfloat16": 0.1, "float64": 1e-3, "mixed": 1e-3}
 
 Plans = tuple[tuple[bool, ...], ...]
@@ -97,6 +99,9 @@ def test_one_odd_feature(name: str, value: str, batch: str, has_step: bool) -> N
 
 
 @given(recipe=recipes(LOOP_FEATURES), case_plans=plans, has_step=st.booleans())
+@example(recipe=_COPIED, case_plans=_ALL_SKIPPED, has_step=False)
+@example(recipe=Recipe.of(condition="rows", batch="3"), case_plans=PLANS, has_step=False)
+@example(recipe=Recipe.of(condition="numpy", change="new tensor"), case_plans=PLANS, has_step=False)
 @settings(max_examples=100)
 def test_odd_features_together(recipe: Recipe, case_plans: Plans, has_step: bool) -> None:
     assume(skips_some(case_plans, recipe) and not is_faulty(recipe))

@@ -117,6 +117,7 @@ class _Scriptable(nn.Module):
             cumulative = self.alphas[t.long()]
             alpha = cumulative.sqrt()
             sigma = (1 - cumulative).sqrt()
+        condition = condition.repeat_interleave(x.size(0) // condition.size(0), 0)
         contrast = (0.7 + 0.4 * torch.tanh(condition.mean(1))).reshape(-1, 1, 1, 1)
         shift = 0.3 * condition[:, :2].reshape(-1, 2, 1, 1)
         variance = alpha**2 * 0.1 + sigma**2
@@ -190,16 +191,16 @@ class Denoiser(nn.Module):
         level: Any = None,
         residual: Tensor | None = None,
     ) -> Tensor:
+        if self.recipe.condition == "packed":  # row by row, as kernels for packed sequences go
+            condition = condition[: len(x)]
+        if len(condition) not in (1, len(x)):  # one row per block
+            condition = condition.repeat_interleave(len(x) // len(condition), 0)
         if hint is not None:
             condition = condition + hint
         if level is not None:
             condition = condition + 0.2 * level
-        if self.recipe.condition == "packed":  # row by row, as kernels for packed sequences go
-            condition = condition[: len(x)]
         if self.recipe.layout == "tokens":
             x = x.transpose(1, 2)
-        if len(condition) not in (1, len(x)):  # one row per block
-            condition = condition.repeat_interleave(len(x) // len(condition), 0)
         if x.ndim == 5:  # frames see one another
             x = 0.9 * x + 0.1 * x.mean(2, keepdim=True)
         result = self.formula(x[:, :CHANNELS], t, condition, strength * self.strength)

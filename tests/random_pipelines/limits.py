@@ -47,6 +47,12 @@ def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
+_MAKES_MORE_OF_ANSWERS = (
+    {"answer": "rows"},
+    {"dtype": "mixed"},
+    {"layout": "asked one by one"},
+    {"writes": "pipeline into the output"},
+)
 _ASKS = ("asks after the step", "asks before the step", "asks for one sample", "asks at the sample")
 
 FAULTS = (
@@ -67,6 +73,14 @@ FAULTS = (
         },
         "a buffer that is written at every step is known to rest only after three",
         plans=plans_of("ccc.cc..c.cc,c.ccc.ccc.cc"),
+    ),
+    *(
+        Fault(
+            {"loop": "asks twice", **each},
+            "a further call comes when something has been made of a skipped call's answer",
+            plans=plans_of("c......c....,c......c...."),
+        )
+        for each in _MAKES_MORE_OF_ANSWERS
     ),
     *(Fault({"callback": each}, "what a pipeline asks on its own is a step") for each in _ASKS),
     Fault({"layout": "stepped one by one"}, "no note says that the batch is whole", batches=True),

@@ -384,7 +384,7 @@ class _Run:
             rest["second"] = others[0]
         condition = self._given_condition(branches, interleaved)
         if self.recipe.grad == "guided by gradients":
-            answers = self._with_gradients(x, t, condition, rest)
+            answers = self._with_gradients(x, t, condition, rest, len(inputs))
         elif self.recipe.layout == "asked one by one":
             answers = self._one_by_one(x, t, self.kept[branches], interleaved, rest)
         else:
@@ -430,16 +430,19 @@ class _Run:
             (result[rows],) = self._answers(x[rows], t, given, own_rest)
         return [result]
 
-    def _with_gradients(self, x: Tensor, t: Any, condition: Any, rest: Any) -> list[Tensor]:
-        """Each output, moved along the gradient of its own norm."""
+    def _with_gradients(
+        self, x: Tensor, t: Any, condition: Any, rest: Any, count: int
+    ) -> list[Tensor]:
+        """The outputs, the first of them moved along the gradient of its own norm."""
         with torch.enable_grad():
             given = x.detach().requires_grad_()
             answered = ask(
                 self.denoise, self.recipe, given, self._time(t, len(x)), condition, **rest
             )
-            answers = unpack(self.recipe.answer, answered, 1)
+            answers = unpack(self.recipe.answer, answered, count)
             (slope,) = torch.autograd.grad(answers[0].square().sum(), given)
-        return [answers[0].detach() - 0.05 * slope]
+        first, *others = (answer.detach() for answer in answers)
+        return [first - 0.05 * slope, *others]
 
     def _told(
         self, question: Any, t: Any, answers: list[Tensor], interleaved: bool

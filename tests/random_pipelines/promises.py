@@ -127,6 +127,8 @@ class Case:
         pipe = self._make()
         pipe.after_enable()
         outcome = run(pipe, self.seeds)
+        may_raise = self.recipe.callback == "raises"
+        assert outcome.error is None or may_raise, f"no pipeline to be held to: {outcome.error}"
         self.drawn.update(pipe.log.drawn)
         return outcome
 

@@ -294,6 +294,12 @@ def _reconciled(recipe: Recipe) -> Recipe:
     forbid(recipe.layout == "stepped one by one", "scheduler", "step_returns")
     forbid(recipe.condition == "packed" and recipe.condition_rows == "per block", "condition")
     forbid(recipe.grad == "guided by gradients", "writes", "dtype", "layout")
+    forbid(recipe.grad == "guided by gradients" and recipe.answer == "one buffer", "answer")
+    forbid(recipe.grad == "weights want gradients" and recipe.writes == "into the output", "writes")
+    forbid(recipe.form == "patched" and recipe.guidance == "begins late", "guidance")
+    has_graph = recipe.grad in ("guided by gradients", "weights want gradients")
+    noted = recipe.form == "notes its calls" and has_graph  # what has a graph can't be copied
+    forbid(noted and recipe.callback == "asks a copy", "callback")
     forbid(recipe.grad != "no grad" and recipe.change in ("weights", "buffer"), "change")
     forbid(recipe.grad == "inference", "change", "callback", "renewed")
     forbid(recipe.condition_rows == "per block" and recipe.condition == "rows", "condition")

@@ -104,6 +104,7 @@ def has_unclear_rows(value: Any, rows: int) -> bool:
     """Whether an argument may have something for each of a batch's rows that is no tensor's row.
 
     A list or an array with an entry per row; a packed sequence with the bounds of its parts.
+    A list of tensors of one shape may be such a list whatever rows they have: those may be tokens.
     """
     if isinstance(value, Tensor):
         is_bounds = value.ndim == 1 and not value.is_floating_point() and len(value) == rows + 1
@@ -111,10 +112,9 @@ def has_unclear_rows(value: Any, rows: int) -> bool:
     if hasattr(value, "__array__"):
         return getattr(value, "ndim", 0) > 0 and len(value) == rows
     if isinstance(value, (list, tuple)) and len(value) == rows:
-        have_rows = all(
-            isinstance(each, Tensor) and each.ndim and len(each) and len(each) % rows == 0
-            for each in value
-        )
+        shapes = [each.shape if isinstance(each, Tensor) else () for each in value]
+        are_entries = isinstance(value, list) and len(set(shapes)) == 1
+        have_rows = all(shape[:1] == (rows,) for shape in shapes) and not are_entries
         hold_tensors = any(tensors(each) for each in value)
         are_alike = not hold_tensors and all(each == value[0] for each in value)
         return not have_rows and not are_alike

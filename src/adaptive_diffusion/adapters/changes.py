@@ -25,6 +25,7 @@ from adaptive_diffusion.adapters.containers import address_of, leaves, version_o
 __all__ = ["Arguments", "Attributes"]
 
 _SCALARS = (bool, int, float, complex, str)
+_READABLE = (*_SCALARS, bytes, list)
 _COPIES = 3  # moves in a row until a tensor that is written over is not copied any more
 _RESTS_OF_NUMBERS = 2  # second-order schedulers pass a timestep twice
 
@@ -54,8 +55,8 @@ class Arguments:
         """
         values = [
             None if isinstance(leaf, Tensor) and address_of(leaf) in beside else leaf
-            for leaf in leaves((args, kwargs))
-            if isinstance(leaf, (Tensor, *_SCALARS))
+            for leaf in map(_readable, leaves((args, kwargs)))
+            if isinstance(leaf, (Tensor, *_READABLE))
         ]
         if self._seen is None or len(self._seen) != len(values):
             changed = self._seen is not None
@@ -80,32 +81,34 @@ class _Value:
 
     def changes_to(self, value: Any, after_skip: bool, late: list[Tensor]) -> bool:
         """Takes in the next value; whether it differs from one that rested."""
-        moved = not self._is_still(value, late)
-        if after_skip and not moved and self._was_seen_to_move:
+        is_still = self._is_still(value, late)
+        if after_skip and is_still and self._was_seen_to_move:
             return False
-        is_number = not isinstance(value, Tensor) or value.ndim < 2
+        is_number = value.ndim < 2 if isinstance(value, Tensor) else not isinstance(value, bytes)
         rested = self._rests >= (_RESTS_OF_NUMBERS if is_number else 1)
-        self._rests = 0 if moved else self._rests + 1
-        self._was_seen_to_move = moved
-        self._keep(value)
-        return moved and rested
+        self._rests = self._rests + 1 if is_still else 0
+        self._was_seen_to_move = is_still is False
+        self._keep(value, bool(is_still))
+        return rested and not is_still
 
-    def _is_still(self, value: Any, late: list[Tensor]) -> bool:
+    def _is_still(self, value: Any, late: list[Tensor]) -> bool | None:
+        """Whether it is the value before; None if that was written over, and no copy is held."""
         if not isinstance(value, Tensor):
             return type(value) is type(self._held) and bool(value == self._held)
         before = self._held() if isinstance(self._held, weakref.ref) else self._held
         if not isinstance(before, Tensor):
             return False
-        if _is_same(value, before) and version_of(value) is not None:
-            return version_of(value) == self._version
+        version = version_of(value)
+        if version is not None and version == self._version and _is_same(value, before):
+            return True
         if self._was_seen_to_move and not self._is_copy:
             return False
+        if version_of(before) != self._version:
+            return None
         return self._equals(value, before, late)
 
     def _equals(self, value: Tensor, before: Tensor, late: list[Tensor]) -> bool:
-        if value.shape != before.shape or value.dtype != before.dtype:
-            return False
-        if value.device != before.device or version_of(before) != self._version:
+        if (value.shape, value.dtype, value.device) != (before.shape, before.dtype, before.device):
             return False
         if (
             _can_be_read(value) or not self._rests
@@ -114,7 +117,7 @@ class _Value:
         late.append((value != before).any())
         return True
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: Any, is_still: bool = True) -> None:
         """Tensors that rest are held; of others it is enough to recognise them.
 
         Of one that is written over a copy is held: what is written may be the same again.
@@ -125,7 +128,7 @@ class _Value:
         before = self._address
         self._address = address_of(value)
         in_place = before == self._address
-        written_over = in_place and (self._was_seen_to_move or self._is_copy)
+        written_over = in_place and (self._is_copy or not is_still)
         self._moves = self._moves + 1 if self._was_seen_to_move else 0
         self._version = version_of(value)
         self._is_copy = self._version is None or (written_over and self._moves <= _COPIES)
@@ -134,6 +137,13 @@ class _Value:
             self._version = version_of(self._held)
         else:
             self._held = weakref.ref(value) if self._was_seen_to_move else value
+
+
+def _readable(leaf: Any) -> Any:
+    """What an array of NumPy's holds, which does not count how often it is written into."""
+    if isinstance(leaf, Tensor) or not (hasattr(leaf, "__array__") and hasattr(leaf, "tobytes")):
+        return leaf
+    return leaf.tolist() if leaf.ndim < 2 else leaf.tobytes()
 
 
 def _can_be_read(tensor: Tensor) -> bool:

@@ -6,13 +6,16 @@ What is promised stands in `random_pipelines.promises`; what may be odd in `FEAT
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from random_pipelines import FEATURES, Recipe, make, recipes, run, single_oddities
 from random_pipelines.limits import FAULTS, Fault
-from random_pipelines.promises import PROMISES, BrokenError, Case
+from random_pipelines.promises import PLANS, PROMISES, BrokenError, Case, plans_of
 
 _STEPS = 12
+_ALL_SKIPPED = plans_of("c...........,c...........")
+_COPIED = Recipe.of(renewed="copied in place", change="new tensor")
+_TRACED = Recipe.of(form="traced", condition_rows="per block", guidance="one batch", batch="2")
 
 plans = st.lists(
     st.lists(st.booleans(), min_size=_STEPS, max_size=_STEPS).map(lambda plan: (True, *plan[1:])),
@@ -47,6 +50,12 @@ def test_open_faults_are_still_there(fault: Fault) -> None:
 
 
 @given(recipe=recipes(), case_plans=plans)
+@example(recipe=_COPIED, case_plans=_ALL_SKIPPED)
+@example(recipe=_COPIED.but(change="in place"), case_plans=_ALL_SKIPPED)
+@example(recipe=_TRACED, case_plans=PLANS)
+@example(recipe=Recipe.of(condition="rows", batch="3"), case_plans=PLANS)
+@example(recipe=Recipe.of(condition="numpy", change="new tensor"), case_plans=PLANS)
+@example(recipe=_TRACED.but(form="scripted"), case_plans=PLANS)
 @settings(max_examples=40)
 def test_odd_features_together(recipe: Recipe, case_plans: tuple[tuple[bool, ...], ...]) -> None:
     assume(not is_faulty(recipe))
