@@ -17,8 +17,8 @@ from adaptive_diffusion.apps.batch.jobs import Job, calls_of, key_of
 from adaptive_diffusion.apps.batch.maker import Maker, Outcome
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
+from adaptive_diffusion.apps.choice import choose
 from adaptive_diffusion.apps.loading import LoadOptions
-from adaptive_diffusion.policies import ErrorControlled
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytest.importorskip("ray.data", reason="needs the extra ray")
@@ -86,7 +86,7 @@ class Digits:
         folder.mkdir()
         self.model = Model.choose("digits", LoadOptions(device="cpu", dtype="float32"))
         self.outputs = Outputs(folder)
-        jobs = [Job(None, seed, 8, ErrorControlled()) for seed in range(12)]
+        jobs = [Job(None, seed, 8, choose()) for seed in range(12)]
         self.jobs = {key_of(job, self.model): job for job in jobs}
         self.calls = calls_of(self.jobs, 3, set())
         self.notes = folder.parent / f"{folder.name}-attempts"

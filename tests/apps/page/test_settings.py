@@ -6,13 +6,14 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from profiles import measured_profile
 from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.apps.profiles import Profiles, Source
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned
-from adaptive_diffusion.profiles import Profile
 
 
 def controls(models: Models) -> Controls:
@@ -64,16 +65,19 @@ def test_a_number_of_calls_uses_what_was_published_with_the_model() -> None:
     assert isinstance(skipping.policy, Planned)
     assert skipping.policy.nfe == 15
     assert skipping.policy.loops
-    assert not skipping.notes
-    assert skipping.source.keys() == {"model", "profile"}
+    [note] = skipping.notes
+    assert note.startswith("the profile published with emoji is used: ")
+    assert skipping.source.keys() == {"profile"}
+    assert asked.source(models) == {"model": "emoji"}
     again = asked.plan(models, asked.pipeline(models))
-    assert again.policy is skipping.policy  # it keeps the plans that it has made
+    assert again.policy == skipping.policy  # so that its plans are made once
 
 
 def test_a_target_chooses_among_the_profiles_plans() -> None:
     models = Models(["emoji"])
-    profile = models.profiles.find("emoji", None, 50, 3.0)
-    assert profile is not None
+    source = models.profiles.of("emoji")
+    assert source is not None
+    [profile] = source.profiles
 
     def calls(target: float | None) -> int:
         asked = Asked("emoji", False, {"target_psnr": target}, 50, None, 3.0, None, 0)
@@ -101,14 +105,12 @@ def test_a_profile_that_is_not_there_is_told(models: Models, values: dict[str, A
         plan(models, values)
 
 
-def test_a_profile_that_was_given_comes_first(tmp_path: Any) -> None:
-    published = Models(["emoji"]).profiles.find("emoji", None, 50, 3.0)
-    assert published is not None
-    published.save(tmp_path / "profile.json")
-    given = Profile.load(tmp_path / "profile.json")
-    assert (
-        Models(["emoji"], profiles={"emoji": given}).profiles.find("emoji", None, 20, 7.5) is given
-    )
+def test_a_profile_that_was_given_comes_first() -> None:
+    given = Profiles({"emoji": Source("profile.json", (measured_profile(),))})
+    models = Models(["emoji"], profiles=given)
+    for how in ({"nfe": 4}, {"target_psnr": None}):
+        asked = Asked("emoji", False, how, 50, None, 3.0, None, 0)
+        assert asked.plan(models, asked.pipeline(models)).profile == measured_profile()
 
 
 def test_one_call_is_too_few(models: Models, values: dict[str, Any]) -> None:

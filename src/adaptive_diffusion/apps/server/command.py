@@ -12,6 +12,7 @@ import uvicorn
 
 from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, locate
+from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
@@ -80,9 +81,18 @@ def check_models(names: Sequence[str]) -> None:
 
 
 def load_models(
-    names: Sequence[str], options: LoadOptions, choices: Mapping[str, Choice]
+    names: Sequence[str],
+    options: LoadOptions,
+    choices: Mapping[str, Choice],
+    profiles: Mapping[str, Source | None],
 ) -> list[Model]:
-    """The models of these names, from safetensors alone, each with what it skips by default.
+    """The models of these names, from safetensors alone.
+
+    Args:
+        names: of the models.
+        options: how they are loaded.
+        choices: what each skips by default.
+        profiles: of each, if it has any.
 
     Raises:
         ValueError: on a name that is given twice, or none of a model.
@@ -90,6 +100,6 @@ def load_models(
     check_models(names)
     options = replace(options, safetensors_only=True)
     return [
-        Model(name, load_pipeline(name, options), GUIDANCE.get(name), choices.get(name))
+        Model(name, load_pipeline(name, options), GUIDANCE.get(name), choices[name], profiles[name])
         for name in names
     ]
