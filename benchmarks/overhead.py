@@ -8,8 +8,10 @@ the medians of the times per step are compared.
 
 What a computed and a skipped step add is measured once more, as processor time, beside a denoiser
 that takes none; a skipped step has its share of the backfill. Beside these times stand the
-operators that such a step adds: on a GPU, each of them is launched. They are counted once for the
-default and once for a plan (`nfe`), whose forecasts are weighted sums of the last outputs.
+operators that such a step adds, and how often a value is read: on a GPU, each operator is launched,
+and a read of a value that is there waits for it. They are counted once for the default and once for
+a plan (`nfe`), whose forecasts are weighted sums of the last outputs. Steps of the scheduler that
+are taken again count with all that they run and read, as in the plain run: DDIM reads two numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
-from torch.utils._python_dispatch import TorchDispatchMode
+from operators import counted
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
@@ -41,13 +43,13 @@ class SleepingDenoiser(UNet2DModel):
         return UNet2DOutput(sample=0.9 * sample) if return_dict else (0.9 * sample,)
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--size", type=int, default=64, help="latents of 4 x SIZE x SIZE")
     parser.add_argument("--out", type=Path, default=Path("out/overhead"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     plain, enabled = [], []
     for _ in range(arguments.repeats + 1):  # the first of each warms up
@@ -59,7 +61,7 @@ def main() -> None:
         "enabled_ms_per_step": medians[1] * 1e3,
         "bookkeeping_percent_of_call": 100 * (medians[1] - medians[0]) / SleepingDenoiser.seconds,
         **processor_time(arguments),
-        **operators(arguments),
+        **counts(arguments),
         "steps": arguments.steps,
         "repeats": arguments.repeats,
         "latents": [1, 4, arguments.size, arguments.size],
@@ -99,50 +101,51 @@ def processor_time(arguments: argparse.Namespace) -> dict[str, float]:
             seconds[name].append(time.process_time() - began)
     nfe = ad.report(pipe).nfe[0]
     plain, computed, mixed = (statistics.median(times[1:]) for times in seconds.values())
-    adds = (computed - plain) / _STEPS
     return {
-        "computed_step_adds_us": adds * 1e6,
-        "skipped_step_adds_us": (mixed - plain - nfe * adds) / (_STEPS - nfe) * 1e6,
+        f"{kind}_step_adds_us": seconds * 1e6
+        for kind, seconds in added(plain, computed, mixed, nfe).items()
     }
 
 
-class OperatorCount(TorchDispatchMode):
-    """Counts what torch is asked to run."""
+def counts(arguments: argparse.Namespace) -> dict[str, float]:
+    """How many operators and reads a computed and a skipped step add, on average."""
 
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def operators(arguments: argparse.Namespace) -> dict[str, float]:
-    """How many operators a computed and a skipped step add to the pipeline's own, on average."""
-
-    def count(policy: ad.Policy | None) -> tuple[int, int]:
+    def count(policy: ad.Policy | None) -> tuple[dict[str, int], int]:
         pipe = make_pipeline(arguments.size)
         pipe.unet.seconds = 0
         if policy is not None:
             ad.enable(pipe, policy)
         generate(pipe, _STEPS)  # a plan is made, and weights are
-        with OperatorCount() as mode:
+        with counted() as found:
             generate(pipe, _STEPS)
-        return mode.count, _STEPS if policy is None else ad.report(pipe).nfe[0]
+        reads = found.pop("reads")
+        nfe = _STEPS if policy is None else ad.report(pipe).nfe[0]
+        return {"operators": found.total(), "reads": reads}, nfe
 
     plain, _ = count(None)
-    result = {}
+    result = {f"plain_step_{what}": own / _STEPS for what, own in plain.items()}
     for name, full, skipping in (
         ("default", ad.ErrorControlled(tolerance=0.0), ad.ErrorControlled(tolerance=1e9)),
         ("planned", ad.Planned(_STEPS), ad.Planned(_STEPS // 3)),
     ):
-        adds = (count(full)[0] - plain) / _STEPS
-        total, nfe = count(skipping)
-        result[f"{name}_computed_step_adds_operators"] = adds
+        computed, (mixed, nfe) = count(full)[0], count(skipping)
         # a skipped step has no call of the denoiser, whose one operator is in the plain run
-        result[f"{name}_skipped_step_adds_operators"] = (total - plain - nfe * adds) / (
-            _STEPS - nfe
-        )
+        for what, own in plain.items():
+            for kind, adds in added(own, computed[what], mixed[what], nfe).items():
+                result[f"{name}_{kind}_step_adds_{what}"] = adds
     return result
+
+
+def added(plain: float, computed: float, mixed: float, nfe: int) -> dict[str, float]:
+    """What one computed and one skipped step add.
+
+    Args:
+        plain: of the whole run without acceleration.
+        computed: of the run that skips nothing.
+        mixed: of the run with so many (`nfe`) computed steps.
+    """
+    adds = (computed - plain) / _STEPS
+    return {"computed": adds, "skipped": (mixed - plain - nfe * adds) / (_STEPS - nfe)}
 
 
 def generate(pipe: DDIMPipeline, steps: int) -> None:

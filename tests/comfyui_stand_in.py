@@ -7,33 +7,13 @@ wraps; the executor's `class_obj` is whose method that is.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from samplers import Mixture, Sampler
 from torch import Tensor
-
-NODES = Path(__file__).parents[1] / "integrations" / "comfyui"
-
-
-def nodes() -> Any:
-    """The package of the nodes, as the program imports it: by its folder, under any name."""
-    name = "adaptive_diffusion_nodes"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            name, NODES / "__init__.py", submodule_search_locations=[str(NODES)]
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 class Executor:

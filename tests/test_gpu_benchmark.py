@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
-import pytest
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+import gpu
 
 
-@pytest.fixture
-def gpu(monkeypatch):
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", PATH)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_measures_a_unet_and_a_transformer(gpu, tmp_path, capsys):
+def test_measures_a_unet_and_a_transformer(tmp_path, capsys):
     out = tmp_path / "gpu.json"
     words = ["--scale", "tiny", "--no-compile", "--repeats", "1", "--models", "sd15", "flux"]
     gpu.main([*words, "--out", str(out)])
@@ -50,7 +36,7 @@ def test_measures_a_unet_and_a_transformer(gpu, tmp_path, capsys):
     assert "| flux eager | every_2nd |" in capsys.readouterr().out
 
 
-def test_a_failure_is_recorded(gpu, tmp_path, monkeypatch, capsys):
+def test_a_failure_is_recorded(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("out of memory")
 

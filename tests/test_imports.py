@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import adaptive_diffusion as ad
 
+ROOT = Path(__file__).parents[1]
 _HEAVY = ("torch", "diffusers", "transformers", "matplotlib", "PIL", "numpy")
 
 
@@ -35,3 +37,10 @@ def test_every_public_name_is_there_and_no_other():
     assert all(getattr(ad, name) is not None for name in ad.__all__)
     with pytest.raises(AttributeError, match="no attribute 'accelarate'"):
         _ = ad.accelarate
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "recipes/*", "tests"])
+def test_no_file_beside_a_script_hides_a_module_of_python(folder):
+    beside = {file.stem for file in ROOT.glob(f"{folder}/*.py")}
+    assert beside
+    assert not beside & sys.stdlib_module_names

@@ -334,7 +334,7 @@ def test_lessons_keep_no_pipeline_alive() -> None:
         ({"learn": 2, "nfe": 1}, "nfe must be a whole number of at least 2, not 1"),
         ({"learn": 2, "tolerance": 0.1}, "give learn with nfe, not with tolerance"),
         ({"learn": 2, "policy": ad.ThirdOrder()}, "give learn with nfe, not with policy"),
-        ({"learn": 2, "nfe": 4, "target_psnr": 30}, "target_psnr needs a profile"),
+        ({"learn": 2, "nfe": 4, "target_psnr": 30}, "give nfe or target_psnr, not both"),
     ],
     ids=str,
 )

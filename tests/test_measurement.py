@@ -206,6 +206,15 @@ def test_a_recorded_run_is_the_plain_run_to_the_bit(name: str) -> None:
     assert all(map(torch.equal, stream.outputs, pipe.unet.outputs))
 
 
+@solvers
+def test_what_is_kept_of_the_recorded_runs_is_what_plain_runs_make(name: str) -> None:
+    kept: dict[int, Tensor] = {}
+    measured(SOLVERS[name](), keep=kept.__setitem__)
+    plain = {index: run(SOLVERS[name](), seed) for index, seed in enumerate(seeds)}
+    assert kept.keys() == plain.keys()
+    assert all(torch.equal(kept[index], plain[index]) for index in plain)
+
+
 @pytest.mark.parametrize("scheduler", ["dpmsolver++", "euler_ancestral", "flow_match_heun"])
 def test_a_recorded_picture_is_the_plain_picture_to_the_bit(scheduler: str) -> None:
     pipe = pipeline_with(scheduler)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-PATH = Path(__file__).parents[1] / "benchmarks" / "serving.py"
+import serving
 
 
 @pytest.mark.slow
-def test_four_ways_make_the_pictures_of_single_runs(tmp_path: Path, monkeypatch: Any) -> None:
-    spec = importlib.util.spec_from_file_location("serving_benchmark", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "serving_benchmark", module)
-    spec.loader.exec_module(module)
+def test_four_ways_make_the_pictures_of_single_runs(tmp_path: Path) -> None:
     out = tmp_path / "serving.json"
     words = ["--steps", "20", "--requests", "6", "--rounds", "1", "--clients", "3"]
-    module.main([*words, "--concurrency", "3", "--out", str(out)])
+    serving.main([*words, "--concurrency", "3", "--out", str(out)])
     result = json.loads(out.read_text())
     ways = {way["name"]: way for way in result["ways"]}
     assert len(ways) == 4

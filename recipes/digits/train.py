@@ -11,15 +11,10 @@ The result is an ordinary `DDIMPipeline` folder; `evaluate.py` then checks what 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import random
-import shutil
 import time
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
@@ -27,13 +22,12 @@ from rich.progress import Progress
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from recipes.shared.export import export_run
+from recipes.shared.training import LossCurve, count_parameters, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/digits"
-LOSS_EVERY = 50
-"""Steps averaged into one point of the loss curve."""
+WORK = ROOT / "build/digits"
 
 
 def load_images() -> torch.Tensor:
@@ -91,9 +85,7 @@ def train(
     """
     optimizer = torch.optim.AdamW(unet.parameters(), lr=0.0, weight_decay=0.01, fused=True)
     average = EMAModel(unet.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
-    curve: list[float] = []
-    recent: list[float] = []
-    step = 0
+    curve, step = LossCurve(), 0
     start = time.monotonic()
     with Progress() as progress_bar:
         task = progress_bar.add_task("digits", total=1.0)
@@ -110,39 +102,14 @@ def train(
             optimizer.step()
             average.step(unet.parameters())
             step += 1
-            recent.append(loss.item())
-            if len(recent) == LOSS_EVERY:
-                curve.append(sum(recent) / LOSS_EVERY)
-                recent.clear()
+            if curve.add(loss.item()):
                 progress_bar.update(
-                    task, completed=progress, description=f"digits {step} loss {curve[-1]:.4f}"
+                    task,
+                    completed=progress,
+                    description=f"digits {step} loss {curve.points[-1]:.4f}",
                 )
     average.copy_to(unet.parameters())
-    return curve, step
-
-
-def plot_curve(curve: list[float], path: Path) -> None:
-    """Save the loss curve as a small PNG."""
-    figure, axes = pyplot.subplots(figsize=(5, 3), layout="constrained")
-    axes.plot([LOSS_EVERY * (i + 1) for i in range(len(curve))], curve, linewidth=0.8)
-    axes.set(xlabel="step", ylabel="mean squared error of the noise", yscale="log")
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
-
-
-def save(unet: UNet2DModel, scheduler: DDIMScheduler, folder: Path) -> None:
-    """Write the half-precision pipeline beside the model card, replacing an older one."""
-    staging = folder.with_name(folder.name + ".new")
-    shutil.rmtree(staging, ignore_errors=True)
-    pipeline = DDIMPipeline(unet=unet.half(), scheduler=scheduler)
-    pipeline.save_pretrained(staging, safe_serialization=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in staging.iterdir():
-        target = folder / part.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        part.replace(target)
-    staging.rmdir()
+    return curve.points, step
 
 
 def main() -> None:
@@ -153,14 +120,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=WORK, help="what is prepared")
     parser.add_argument("--output", type=Path, default=WEIGHTS)
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
-    random.seed(options.seed)
-    np.random.seed(options.seed)
-    torch.manual_seed(options.seed)
-
+    seed_everything(options.seed)
     unet, scheduler = build_unet(), build_scheduler()
     curve, steps = train(
         unet,
@@ -170,18 +135,15 @@ def main() -> None:
         batch_size=options.batch_size,
         peak_lr=options.lr,
     )
-    options.output.mkdir(parents=True, exist_ok=True)
-    plot_curve(curve, options.output / "loss.png")
-    save(unet, scheduler, options.output)
     run = {
-        "parameters": sum(p.numel() for p in unet.parameters()),
+        "parameters": count_parameters(unet),
         "minutes": options.minutes,
         "steps": steps,
         "images_seen": steps * options.batch_size,
         "final_loss": round(curve[-1], 4) if curve else None,
         "seed": options.seed,
     }
-    (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+    export_run(DDIMPipeline(unet=unet, scheduler=scheduler), options, {"noise": curve}, run)
 
 
 if __name__ == "__main__":

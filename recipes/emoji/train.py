@@ -11,13 +11,12 @@ with the text encoder, exporting the averaged weights now and then, and evaluate
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from recipes.emoji.data import SUBSETS, fetch, load_emoji, load_images
 from recipes.emoji.evaluate import evaluate
 from recipes.emoji.model import TextToLatent, build_pipeline, build_vae
-from recipes.shared.export import export_pipeline
+from recipes.shared.export import export_run
 from recipes.shared.options import (
     add_autoencoder_options,
     add_training_options,
@@ -27,7 +26,7 @@ from recipes.shared.options import (
 from recipes.shared.tokenizer import prepare_tokenizer
 from recipes.shared.train_vae import encode_all, reconstruction_psnr, train_vae
 from recipes.shared.train_velocity import train_velocity
-from recipes.shared.training import count_parameters, plot_curves, seed_everything
+from recipes.shared.training import count_parameters, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "src/adaptive_diffusion/miniatures/weights/emoji"
@@ -78,28 +77,23 @@ def main() -> None:
 
     def export(state: dict) -> None:
         """Replace the exported folder by the current average, and the curve and figures by new."""
-        pipeline = build_pipeline(vae, model, tokenizer)
-        export_pipeline(pipeline, options.output, options.work / "staging")
         curves = {"autoencoder": vae_state["curve"], "denoiser": state["curve"]}
-        plot_curves(curves, options.output / "loss.png")
         run = {
             "subset": options.subset,
             "pictures": len(emoji),
             "seed": options.seed,
             "autoencoder": {
                 "parameters": count_parameters(vae),
-                "minutes": round(vae_state["spent"] / 60, 1),
-                "images_seen": vae_state["images_seen"],
+                **progress_record(vae_state, "images"),
                 "psnr_db": round(psnr, 2),
             },
             "denoiser": {
                 "parameters": count_parameters(model.unet),
                 "text_encoder_parameters": count_parameters(model.text_encoder),
-                "minutes": round(state["spent"] / 60, 1),
-                "images_seen": state["images_seen"],
+                **progress_record(state, "images"),
             },
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        export_run(build_pipeline(vae, model, tokenizer), options, curves, run)
 
     train_velocity(
         model,

@@ -12,7 +12,6 @@ then, and the result is evaluated.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from transformers import CLIPTokenizer
 from recipes.emoji.data import fetch, load_emoji, load_images
 from recipes.emoji.evaluate import evaluate
 from recipes.emoji_dit.model import ADAMW_NAMES, TextToVelocity, build_pipeline
-from recipes.shared.export import export_pipeline
+from recipes.shared.export import export_run
 from recipes.shared.options import add_training_options, denoiser_settings
 from recipes.shared.train_denoiser import (
     CaptionTable,
@@ -33,7 +32,7 @@ from recipes.shared.train_denoiser import (
     train_denoiser,
 )
 from recipes.shared.train_vae import encode_all
-from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
+from recipes.shared.training import count_parameters, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"
@@ -90,9 +89,6 @@ def main() -> None:
         return functional.mse_loss(model(noisy, sigmas, tokens), noise - clean)
 
     def export(state: dict) -> None:
-        pipeline = build_pipeline(vae, model, tokenizer)
-        export_pipeline(pipeline, options.output, options.work / "staging")
-        plot_curves({"velocity": state["curve"]}, options.output / "loss.png")
         run = {
             "pictures": len(emoji),
             "seed": options.seed,
@@ -100,7 +96,8 @@ def main() -> None:
             "text_encoder_parameters": count_parameters(model.text_encoder),
             **progress_record(state, "images"),
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        pipeline = build_pipeline(vae, model, tokenizer)
+        export_run(pipeline, options, {"velocity": state["curve"]}, run)
 
     checkpoint = options.work / "transformer.pt"
     train_denoiser(model, loss, batches(), checkpoint, settings, export, ADAMW_NAMES)

@@ -12,7 +12,6 @@ and then, and evaluates the result.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from recipes.motion.evaluate import evaluate
 from recipes.motion.judge import PAIRS, draw_clips
 from recipes.motion.latents import encode_clips
 from recipes.motion.model import TextToClip, build_pipeline
-from recipes.shared.export import export_pipeline
+from recipes.shared.export import export_run
 from recipes.shared.options import (
     add_autoencoder_options,
     add_training_options,
@@ -35,7 +34,7 @@ from recipes.shared.options import (
 from recipes.shared.tokenizer import prepare_tokenizer
 from recipes.shared.train_vae import reconstruction_psnr, train_vae
 from recipes.shared.train_velocity import train_velocity
-from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
+from recipes.shared.training import count_parameters, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"
@@ -106,17 +105,13 @@ def main() -> None:
 
     def export(state: dict) -> None:
         """Replace the exported folder by the current average, and the curve and figures by new."""
-        pipeline = build_pipeline(vae, model, tokenizer)
-        export_pipeline(pipeline, options.output, options.work / "staging")
         curves = {"autoencoder": vae_state["curve"], "denoiser": state["curve"]}
-        plot_curves(curves, options.output / "loss.png")
         run = {
             "clips": len(latents),
             "seed": options.seed,
             "autoencoder": {
                 "parameters": count_parameters(vae),
-                "minutes": round(vae_state["spent"] / 60, 1),
-                "frames_seen": vae_state["images_seen"],
+                **progress_record(vae_state, "frames"),
                 "psnr_db": round(psnr, 2),
             },
             "denoiser": {
@@ -125,7 +120,7 @@ def main() -> None:
                 **progress_record(state, "clips"),
             },
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        export_run(build_pipeline(vae, model, tokenizer), options, curves, run)
 
     train_velocity(
         model,

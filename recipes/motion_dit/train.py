@@ -13,7 +13,6 @@ result.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +49,7 @@ from recipes.motion_dit.model import (
     build_pipeline,
 )
 from recipes.motion_dit.tokenizer import build_tokenizer
-from recipes.shared.export import export_pipeline
+from recipes.shared.export import export_run
 from recipes.shared.options import (
     add_autoencoder_options,
     add_training_options,
@@ -63,7 +62,7 @@ from recipes.shared.train_denoiser import (
     stratified_sigmas,
     train_denoiser,
 )
-from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
+from recipes.shared.training import count_parameters, progress_record, seed_everything
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES = ROOT / "src/adaptive_diffusion/miniatures/weights"
@@ -160,9 +159,6 @@ def main() -> None:
         return (errors.mean(dim=(1, 3, 4)) * asked).sum() / asked.sum()
 
     def export(state: dict) -> None:
-        pipeline = build_pipeline(vae, model, tokenizer)
-        export_pipeline(pipeline, options.output, options.work / "staging")
-        plot_curves({**curves, "denoiser": state["curve"]}, options.output / "loss.png")
         run = {
             "seed": options.seed,
             "autoencoder": figures,
@@ -173,7 +169,8 @@ def main() -> None:
                 **progress_record(state, "clips"),
             },
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        pipeline = build_pipeline(vae, model, tokenizer)
+        export_run(pipeline, options, {**curves, "denoiser": state["curve"]}, run)
 
     checkpoint = options.work / "transformer.pt"
     train_denoiser(model, loss, batches(), checkpoint, settings, export, ADAMW_NAMES)

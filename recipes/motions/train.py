@@ -9,7 +9,6 @@ from data to weights, and goes on where it stopped if it is interrupted::
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from recipes.shared.options import add_training_options, denoiser_settings
 from recipes.shared.train_denoiser import shuffled_batches, train_denoiser
 from recipes.shared.training import (
     count_parameters,
-    plot_curves,
     progress_record,
+    record_run,
     seed_everything,
     stratified,
 )
@@ -84,7 +83,6 @@ def main() -> None:
 
     def export(state: dict) -> None:
         Motions(denoiser).save(options.output)
-        plot_curves({"velocity": state["curve"]}, options.output / "loss.png")
         run = {
             "rooms": options.rooms,
             "paths": len(paths),
@@ -92,7 +90,7 @@ def main() -> None:
             "parameters": count_parameters(denoiser),
             **progress_record(state, "paths"),
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        record_run(options.output, {"velocity": state["curve"]}, run)
 
     checkpoint = options.work / "denoiser.pt"
     train_denoiser(denoiser, loss, batches(), checkpoint, settings, export, ADAMW_NAMES)

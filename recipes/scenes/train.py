@@ -35,7 +35,7 @@ from recipes.scenes.model import (
     build_pipeline,
     prepare_autoencoder,
 )
-from recipes.shared.export import export_pipeline
+from recipes.shared.export import export_run
 from recipes.shared.optimizer import build_optimizers
 from recipes.shared.options import add_training_options, denoiser_settings
 from recipes.shared.tokenizer import prepare_tokenizer
@@ -48,7 +48,6 @@ from recipes.shared.train_denoiser import (
 from recipes.shared.training import (
     count_parameters,
     images_seen,
-    plot_curves,
     progress_record,
     save_checkpoint,
     seed_everything,
@@ -146,9 +145,6 @@ def main() -> None:
         return error + NAMING * model.naming_loss(kinds)
 
     def export(state: dict) -> None:
-        pipeline = build_pipeline(autoencoder, model, clip_tokenizer, t5_tokenizer)
-        export_pipeline(pipeline, options.output, options.work / "staging")
-        plot_curves({"velocity": state["curve"]}, options.output / "loss.png")
         encoders = (model.text_encoder, model.text_encoder_2, model.text_encoder_3)
         run = {
             "seed": options.seed,
@@ -156,7 +152,8 @@ def main() -> None:
             "text_encoder_parameters": sum(count_parameters(encoder) for encoder in encoders),
             **progress_record(state, "images"),
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        pipeline = build_pipeline(autoencoder, model, clip_tokenizer, t5_tokenizer)
+        export_run(pipeline, options, {"velocity": state["curve"]}, run)
 
     train_denoiser(model, loss, batches(), checkpoint, settings, export, ADAMW_NAMES)
     evaluate(options.output, options.work / "judge.pt", options.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import shutil
@@ -21,8 +22,21 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from recipes.shared.training import record_run
+
 KEPT = ("README.md", "*.png", "*.gif", "*.wav", "evaluation.json", "training.json")
 """Files beside the weights that a new export leaves as they are."""
+
+
+def export_run(
+    pipeline: DiffusionPipeline,
+    options: argparse.Namespace,
+    curves: dict[str, list[float]],
+    run: dict[str, Any],
+) -> None:
+    """Replace the exported folder by the pipeline, with the run's loss curves and figures."""
+    export_pipeline(pipeline, options.output, options.work / "staging")
+    record_run(options.output, curves, run)
 
 
 def export_pipeline(pipeline: DiffusionPipeline, folder: Path, staging: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -252,6 +253,12 @@ def images_seen(checkpoint: Path) -> int:
     if not checkpoint.exists():
         return 0
     return torch.load(checkpoint, weights_only=True, mmap=True)["images_seen"]
+
+
+def record_run(folder: Path, curves: dict[str, list[float]], run: dict[str, Any]) -> None:
+    """Save the loss curves of the stages, and the figures of the run, beside the weights."""
+    plot_curves(curves, folder / "loss.png")
+    (folder / "training.json").write_text(json.dumps(run, indent=2) + "\n")
 
 
 def plot_curves(curves: dict[str, list[float]], path: Path) -> None:

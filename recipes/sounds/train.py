@@ -12,10 +12,9 @@ with the text encoder, exporting the averaged weights now and then, and evaluate
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from recipes.shared.export import export_pipeline
+from recipes.shared.export import export_run
 from recipes.shared.options import (
     add_autoencoder_options,
     add_training_options,
@@ -24,7 +23,7 @@ from recipes.shared.options import (
 )
 from recipes.shared.train_vae import encode_all, reconstruction_psnr, train_vae
 from recipes.shared.train_velocity import train_velocity
-from recipes.shared.training import count_parameters, plot_curves, progress_record, seed_everything
+from recipes.shared.training import count_parameters, progress_record, seed_everything
 from recipes.sounds.data import SOUNDS, spectrograms
 from recipes.sounds.evaluate import WEIGHTS, evaluate
 from recipes.sounds.model import TextToLatent, build_pipeline, build_vae
@@ -78,17 +77,13 @@ def main() -> None:
 
     def export(state: dict) -> None:
         """Replace the exported folder by the current average, and the curve and figures by new."""
-        pipeline = build_pipeline(vae, model, tokenizer)
-        export_pipeline(pipeline, options.output, options.work / "staging")
         curves = {"autoencoder": vae_state["curve"], "denoiser": state["curve"]}
-        plot_curves(curves, options.output / "loss.png")
         run = {
             "sounds": len(sounds),
             "seed": options.seed,
             "autoencoder": {
                 "parameters": count_parameters(vae),
-                "minutes": round(vae_state["spent"] / 60, 1),
-                "sounds_seen": vae_state["images_seen"],
+                **progress_record(vae_state, "sounds"),
                 "psnr_db": round(psnr, 2),
             },
             "denoiser": {
@@ -97,7 +92,7 @@ def main() -> None:
                 **progress_record(state, "sounds"),
             },
         }
-        (options.output / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+        export_run(build_pipeline(vae, model, tokenizer), options, curves, run)
 
     captions = [sound.captions() for sound in sounds]
     train_velocity(

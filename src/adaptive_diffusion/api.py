@@ -10,10 +10,10 @@ from typing import Any
 
 from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
+from adaptive_diffusion.arguments import check_together, tolerance_of
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.lessons import Lessons
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
-from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profiles import Profile
 from adaptive_diffusion.trajectory import Report
 
@@ -60,7 +60,9 @@ def enable(
     """
     if profile is not None and not isinstance(profile, Profile):
         profile = Profile.load(profile)
-    _check_choice(policy, tolerance, quality, profile, nfe, target_psnr, learn)
+    choices = {"policy": policy, "tolerance": tolerance, "quality": quality, "profile": profile}
+    numbers = {"nfe": nfe, "target_psnr": target_psnr, "learn": learn}
+    check_together([name for name, value in (choices | numbers).items() if value is not None])
     if learn is not None:
         assert nfe is not None
         pipelines.enable(pipe, Lessons(nfe, learn, on_step))
@@ -158,41 +160,13 @@ def accelerate(
             pipelines.enable(pipe, before)
 
 
-def _check_choice(
-    policy: Policy | None,
-    tolerance: float | None,
-    quality: str | None,
-    profile: Profile | None,
-    nfe: int | None,
-    target_psnr: float | None,
-    learn: int | None,
-) -> None:
-    choices = {"policy": policy, "tolerance": tolerance, "quality": quality, "profile": profile}
-    given = [name for name, choice in choices.items() if choice is not None]
-    if len(given) > 1:
-        raise PolicyError(f"give one of {', '.join(choices)}, not both {' and '.join(given)}")
-    if nfe is not None and given not in ([], ["profile"]):
-        raise PolicyError(f"give nfe alone or with a profile, not with {given[0]}")
-    if target_psnr is not None and profile is None:
-        raise PolicyError("target_psnr needs a profile, which says what is reached: see calibrate")
-    if learn is not None and given:
-        raise PolicyError(f"give learn with nfe, not with {given[0]}")
-    if learn is not None and nfe is None:
-        raise PolicyError(
-            "learn needs nfe: how many denoiser calls later samples make, such as a third of their "
-            "steps"
-        )
-
-
 def _policy(
     policy: Policy | None, tolerance: float | None, quality: str | None, nfe: int | None
 ) -> Policy:
     if nfe is not None:
         return Planned(nfe)
     if quality is not None:
-        if quality not in QUALITIES:
-            raise PolicyError(f"quality must be one of {', '.join(QUALITIES)}, not {quality!r}")
-        tolerance = QUALITIES[quality]
+        tolerance = tolerance_of(quality)
     if tolerance is not None:
         return ErrorControlled(tolerance=tolerance)
     if policy is None:

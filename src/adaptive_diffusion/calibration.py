@@ -1,10 +1,10 @@
 r"""Finding the plan, or the tolerance, that a fidelity or a budget allows.
 
 Every sample is run in full once. On one half of the samples the model is measured (`measurement`),
-and settings are tried, from the most careful to the loosest: plans of fewer and fewer calls or,
-where the loops of a pipeline can't be measured, larger and larger tolerances. Bisection finds the
-loosest that reaches the target there. The other half is held out: where it misses the target, a
-more careful setting is taken, until both halves reach it.
+for which their full runs are recorded. Then settings are tried there, from the most careful to the
+loosest: plans of fewer and fewer calls or, where the loops of a pipeline can't be measured, larger
+and larger tolerances. Bisection finds the loosest that reaches the target. The other half is held
+out: where it misses the target, a more careful setting is taken, until both halves reach it.
 
 A target T for the PSNR is two promises for samples not seen: a mean of at least T, and a mean of
 the worst tenth of at least T - 3 dB. The second is the hard one, for the PSNR spreads widely, with
@@ -66,7 +66,7 @@ def calibrate(
 ) -> Profile:
     """Measures a model, and finds the plan for a goal, by runs of its pipeline.
 
-    It takes about four full runs for every sample, fewer of many samples.
+    With 16 samples it takes about five full runs for each of them; with more, fewer for each.
 
     Args:
         pipe: a pipeline that makes pictures, videos or sounds. If it is enabled, it runs with its
@@ -97,8 +97,7 @@ def calibrate(
     tell = notify or (lambda _: None)
     with pipelines.plain(pipe):
         check_call(pipe, samples[0], call)
-        trials = Trials(pipe, call, tell)
-        trials.make_full(samples, needs_ssim=goal.kind == "ssim")
+        trials = Trials(pipe, call, tell, needs_ssim=goal.kind == "ssim")
         fitting, held_out = samples[::2], samples[1::2]
         ladder: _Ladder
         try:
@@ -106,6 +105,7 @@ def calibrate(
         except NotMeasurableError as error:
             tell(f"a tolerance is calibrated: {error}")
             ladder = _Tolerances()
+        trials.make_full(samples)
         search = _within_budget if goal.kind == "nfe" else _reaching
         rung = search(goal, trials, ladder, fitting, held_out)
         found = ladder.profiled(rung, trials, held_out)
@@ -163,8 +163,12 @@ def _measured(
     call: dict[str, Any],
     notify: Callable[[str], None],
 ) -> Measured:
+    """The model's statistics; the runs that are recorded are the full runs of these samples."""
     loops, dtype = measure(
-        pipe, [functools.partial(trials.run, each) for each in fitting], notify=notify
+        pipe,
+        [functools.partial(trials.run, each) for each in fitting],
+        notify=notify,
+        keep=lambda index, pictures: trials.keep_full(fitting[index], pictures),
     )
     guidance = call.get("guidance_scale")
     return Measured(loops, None if guidance is None else float(guidance), dtype)

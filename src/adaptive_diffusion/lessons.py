@@ -26,20 +26,12 @@ from adaptive_diffusion.measured import Measured
 from adaptive_diffusion.numerics.assumed import assumed_statistics
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.statistics import LoopStatistics, Terms
-from adaptive_diffusion.policies import Planned, Policy, Trace
+from adaptive_diffusion.policies import Planned
 from adaptive_diffusion.policies.base import require_count
 from adaptive_diffusion.profiles import Profile
-from adaptive_diffusion.trajectory.measuring import FEWEST_STEPS, RecordedLoop, Recorder
+from adaptive_diffusion.trajectory.measuring import FEWEST_STEPS, After, RecordedLoop, Recorder
 
 __all__ = ["Lessons"]
-
-
-class _InFull(Policy):
-    def __str__(self) -> str:
-        return "in full, to learn"
-
-    def decide(self, trace: Trace) -> bool:
-        return True
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ class Lessons:
         recorder = Recorder()
         scale = float(guidance) if isinstance(guidance, int | float) else None
         learn = partial(self._learn, pipeline, recorder, scale)
-        return Setting(_InFull(), self._on_step, make_stream=recorder, at_end=learn)
+        return Setting(After(), self._on_step, make_stream=recorder, at_end=learn)
 
     def _learn(self, pipeline: Any, recorder: Recorder, guidance: float | None) -> str:
         """Takes in a call that has come to its end; what to note of it."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -21,9 +20,10 @@ from adaptive_diffusion.adapters.diffusers import pipelines
 from adaptive_diffusion.errors import CalibrationError
 from adaptive_diffusion.numerics.kriging import kriging_weights
 from adaptive_diffusion.numerics.statistics import NUGGET, LoopStatistics, Statistics
-from adaptive_diffusion.policies import Policy, Trace
+from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.trajectory.measuring import (
     FEWEST_STEPS,
+    After,
     Displaced,
     Disturbance,
     Disturbed,
@@ -47,16 +47,6 @@ class NotMeasurableError(CalibrationError):
     """The pipeline's loops can't be recorded, or differ from sample to sample."""
 
 
-@dataclass(frozen=True)
-class _After(Policy):
-    """Computes the steps after one, and the first, which has nothing to stand in."""
-
-    step: int = -1
-
-    def decide(self, trace: Trace) -> bool:
-        return trace.step > self.step
-
-
 def calls_needed(steps: int, runs: int, disturbed: int = DISTURBED) -> int:
     """About how many denoiser calls a measurement takes for a loop of so many steps."""
     after = sum(steps - step for step in _places(steps))
@@ -68,6 +58,7 @@ def measure(
     runs: Sequence[Callable[[], Any]],
     disturbed: int = DISTURBED,
     notify: Callable[[str], None] = lambda _: None,
+    keep: Callable[[int, Any], None] = lambda index, made: None,
 ) -> tuple[tuple[LoopStatistics, ...], str]:
     """The statistics of every loop of a pipeline's call, and the type of its outputs.
 
@@ -76,6 +67,8 @@ def measure(
         runs: each calls the pipeline for one sample, always the same; two or more.
         disturbed: how many of them are disturbed, too.
         notify: told what is being done.
+        keep: given which of the runs was recorded, and what it made: to the bit what a plain run
+            makes.
 
     Raises:
         NotMeasurableError: if the pipeline runs no loop that can be recorded, or not always the
@@ -86,7 +79,7 @@ def measure(
     for index, run in enumerate(runs):
         notify(f"recorded run {index + 1} of {len(runs)}")
         recorder = Recorder()
-        _with(pipe, run, _After(), recorder)
+        keep(index, _with(pipe, run, After(), recorder))
         _check(recorder.loops, kept)
         kernels.append([[each.kernel() for each in loop.streams] for loop in recorder.loops])
         if index < max(disturbed, 1):
@@ -151,7 +144,7 @@ class _Sample:
             for at, loop in enumerate(self._recorded)
         ]
         run = Displaced(self._recorded, moves)
-        _with(self._pipe, self._run, _After(), run)
+        _with(self._pipe, self._run, After(), run)
         return run.responses
 
     def effects(self) -> list[list[dict[int, tuple[float, float]]]]:
@@ -172,7 +165,7 @@ class _Sample:
         gain = max(loop.schedule.gains[step], _SMALLEST_GAIN)
         error = self._error(at, number, step) * (_SIZE / gain)
         run = Disturbed(self._recorded, Disturbance(at, number, step, error))
-        _with(self._pipe, self._run, _After(step), run)
+        _with(self._pipe, self._run, After(step), run)
         square = 0.0
         for stream, result in zip(loop.streams, run.results, strict=True):
             assert stream.result is not None
@@ -221,10 +214,10 @@ def _statistics(
     )
 
 
-def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> None:
+def _with(pipe: Any, run: Callable[[], Any], policy: Policy, make_stream: Any) -> Any:
     pipelines.enable(pipe, pipelines.Setting(policy, make_stream=make_stream))
     try:
-        run()
+        return run()
     finally:
         pipelines.disable(pipe)
 

@@ -48,24 +48,35 @@ class Outcome:
 class Trials:
     """The runs of a pipeline: each sample in full, and under a policy, once."""
 
-    def __init__(self, pipe: Any, call: dict[str, Any], notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        call: dict[str, Any],
+        notify: Callable[[str], None],
+        needs_ssim: bool = False,
+    ) -> None:
         self._pipe = pipe
         self._call = call
         self._notify = notify
+        self._needs_ssim = needs_ssim
         self._full: dict[Sample, Tensor] = {}
         self._outcomes: dict[tuple[Policy, Sample], Outcome] = {}
 
-    def make_full(self, samples: Sequence[Sample], needs_ssim: bool) -> None:
-        """Makes what the accelerated runs are held against."""
-        for index, sample in enumerate(samples):
-            self._notify(f"full run {index + 1} of {len(samples)}")
-            pictures = self._full[sample] = self.run(sample)
-            if needs_ssim and not _has_ssim(pictures):
-                height, width = pictures.shape[-2:]
-                raise CalibrationError(
-                    f"pictures of {width}x{height} pixels are too small for an SSIM: "
-                    "give target_psnr"
-                )
+    def make_full(self, samples: Sequence[Sample]) -> None:
+        """Makes what the accelerated runs are held against, as far as it is not kept already."""
+        missing = [sample for sample in samples if sample not in self._full]
+        for index, sample in enumerate(missing):
+            self._notify(f"full run {index + 1} of {len(missing)}")
+            self.keep_full(sample, self.run(sample))
+
+    def keep_full(self, sample: Sample, pictures: Tensor) -> None:
+        """Takes in what a full run has made."""
+        if self._needs_ssim and not _has_ssim(pictures):
+            height, width = pictures.shape[-2:]
+            raise CalibrationError(
+                f"pictures of {width}x{height} pixels are too small for an SSIM: give target_psnr"
+            )
+        self._full[sample] = pictures
 
     def under(self, policy: Policy, samples: Sequence[Sample]) -> list[Outcome]:
         """The samples' outcomes under a policy."""

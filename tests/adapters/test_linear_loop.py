@@ -359,6 +359,28 @@ def test_rows_with_plans_of_their_own() -> None:
         torch.testing.assert_close(result[row : row + 1], alone, rtol=1e-4, atol=1e-4)
 
 
+def test_conditioning_with_rows_may_be_in_containers() -> None:
+    """Beside the same, passed as a tensor."""
+    x, scales = start(4), torch.tensor([1.0, 0.9, 0.5, 0.1])[:, None]
+    model = Mixture()
+
+    def denoiser(x: Tensor, t: Tensor, scale: Any) -> Tensor:
+        scale = scale["of each"][0] if isinstance(scale, dict) else scale
+        return scale * model(x / scale, t)
+
+    def sampled(scale: Any) -> tuple[Tensor, Any]:
+        def sampler(model: Any, x: Tensor, levels: Tensor) -> Tensor:
+            return euler(lambda x, t: model(x, t, scale=scale), x, levels)
+
+        return run(sampler, x=x, denoiser=denoiser, per_sample=True)
+
+    result, report = sampled({"of each": [scales]})
+    expected, plain = sampled(scales)
+    assert report.mask == plain.mask
+    assert len(set(map(tuple, report.mask))) > 1
+    assert torch.equal(result, expected)
+
+
 @pytest.mark.parametrize(
     "policy", [ThirdOrder(threshold=0.2), FixedSchedule([i % 2 == 0 for i in range(24)])]
 )

@@ -28,7 +28,7 @@ def profile(cli, tmp_path) -> Path:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert (lines[0], lines[-1]) == (str(Profile.load(file)), str(file))
-    calls = 4 * 12 + calls_needed(12, runs=2, disturbed=2)
+    calls = 2 * 12 + calls_needed(12, runs=2, disturbed=2)
     assert f"about {calls} denoiser calls to measure the model; then plans" in done.err
     return file
 
@@ -163,7 +163,7 @@ def test_bad_options_are_found_before_the_model_is_loaded(cli, tmp_path, options
     ("options", "words"),
     [
         (("--quality", "best"), "no quality 'best': choose from faithful, balanced, fast"),
-        (("--quality", "fast", "--tolerance", 0.1), "give one of --tolerance, --quality"),
+        (("--quality", "fast", "--tolerance", 0.1), "give only one of --tolerance, --quality"),
         (("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
         (("--nfe", 1), "nfe must be a whole number of at least 2"),
         (("--nfe", 9, "--quality", "fast"), "give --nfe alone or with --profile"),

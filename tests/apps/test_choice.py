@@ -84,14 +84,15 @@ def test_what_a_profile_makes_of_it(options: dict[str, Any], policy: Any) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tolerance": 0.1, "quality": "fast"}, "give one of --tolerance, --quality and --profile"),
-        ({"tolerance": 0.1, "profiles": MEASURED}, "give one of --tolerance, --quality and"),
+        ({"tolerance": 0.1, "quality": "fast"}, "give only one of --tolerance, --quality"),
+        ({"tolerance": 0.1, "profiles": MEASURED}, "give only one of --tolerance, --profile"),
         ({"nfe": 7, "tolerance": 0.1}, "give --nfe alone or with --profile, not with --tolerance"),
         ({"nfe": 7, "quality": "fast"}, "give --nfe alone or with --profile, not with --quality"),
         ({"nfe": 7, "target_psnr": 40}, "give --nfe or --target-psnr, not both"),
         ({"target_psnr": 40}, "--target-psnr needs a --profile"),
         ({"target_psnr": 40, "profiles": UNREADABLE}, "it is of a later version"),
-        ({"target_psnr": 40, "quality": "fast"}, "--target-psnr goes with a profile, not with"),
+        ({"target_psnr": 40, "quality": "fast"}, "--target-psnr needs a --profile"),
+        ({"target_psnr": 40, "quality": "fast", "profiles": PUBLISHED}, "--target-psnr needs a"),
         ({"nfe": 7, "max_skip": 2}, "--max-skip goes with a tolerance, not with a plan"),
         ({"profiles": MEASURED, "max_skip": 2}, "--max-skip goes with a tolerance"),
         ({"nfe": 1}, "nfe must be a whole number of at least 2, not 1"),

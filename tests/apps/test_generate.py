@@ -289,8 +289,8 @@ def test_where_all_samples_teach_none_is_accelerated(cli, model, tmp_path):
     ("options", "words"),
     [
         ((), "--learn needs --nfe"),
-        (("--tolerance", 0.1), "--learn needs --nfe"),
-        (("--nfe", 5, "--profile", "model"), "give --learn or --profile, not both"),
+        (("--tolerance", 0.1), "give --learn with --nfe, not with --tolerance"),
+        (("--nfe", 5, "--profile", "model"), "give --learn with --nfe, not with --profile"),
         (("--nfe", 5, "--quality", "fast"), "give --nfe alone or with --profile"),
         (("--nfe", 5, "--policy", "third-order"), "--nfe does not go with --policy third-order"),
     ],

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from comfyui_stand_in import Guider, Patcher, euler_plus, nodes
+from comfyui_headless import nodes
+from comfyui_stand_in import Guider, Patcher, euler_plus
 from samplers import SAMPLERS, Mixture, Sampler, ancestral, consistency, euler, sigmas
 from torch import Tensor
 

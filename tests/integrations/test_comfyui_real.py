@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
+import comfyui_headless as headless
+import comfyui_server
 import numpy as np
 import pytest
 import torch
@@ -37,17 +36,7 @@ SAMPLERS = (
 IN_FULL = ("dpm_adaptive", "lcm", "dpmpp_3m_sde")
 
 
-@pytest.fixture(scope="module")
-def headless() -> Any:
-    folder = str(Path(__file__).parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        yield importlib.import_module("comfyui_headless")
-    finally:
-        sys.path.remove(folder)
-
-
-def accelerated(headless: Any, miniature: Any, quality: str, **options: Any) -> Any:
+def accelerated(miniature: Any, quality: str, **options: Any) -> Any:
     node = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]
     return node().accelerate(miniature.patcher, quality, **options)[0]
 
@@ -61,20 +50,20 @@ def report(patcher: Any) -> Any:
     return patcher.get_attachment("adaptive_diffusion").report
 
 
-def test_all_samplers_are_here(headless: Any) -> None:
+def test_all_samplers_are_here() -> None:
     names = headless.load().SAMPLER_NAMES
     assert {name for name in names if not name.endswith("_gpu")} <= set(SAMPLERS)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_tolerance_zero_is_identical_and_the_default_close(headless: Any, name: str) -> None:
+def test_tolerance_zero_is_identical_and_the_default_close(name: str) -> None:
     miniature = headless.loaded("digits")
     if name not in headless.load().SAMPLER_NAMES:
         pytest.skip("this version has no such sampler")
     full = headless.sample(miniature.patcher, miniature, name, seeds=[0, 1])
-    exact = accelerated(headless, miniature, "custom", tolerance=0.0)
+    exact = accelerated(miniature, "custom", tolerance=0.0)
     assert torch.equal(headless.sample(exact, miniature, name, seeds=[0, 1]), full)
-    fast = accelerated(headless, miniature, "balanced")
+    fast = accelerated(miniature, "balanced")
     result = headless.sample(fast, miniature, name, seeds=[0, 1])
     if name in IN_FULL:
         assert torch.equal(result, full)
@@ -85,9 +74,9 @@ def test_tolerance_zero_is_identical_and_the_default_close(headless: Any, name: 
 
 
 @pytest.mark.parametrize("model", ["digits", "emoji", "emoji-dit"])
-def test_noise_velocity_and_flow(headless: Any, model: str) -> None:
+def test_noise_velocity_and_flow(model: str) -> None:
     miniature = headless.loaded(model)
-    fast = accelerated(headless, miniature, "balanced")
+    fast = accelerated(miniature, "balanced")
     picture = {"prompt": "" if model == "digits" else "a red apple", "seeds": [3]}
     full = headless.sample(miniature.patcher, miniature, "euler", **picture)
     result = headless.sample(fast, miniature, "euler", **picture)
@@ -96,9 +85,9 @@ def test_noise_velocity_and_flow(headless: Any, model: str) -> None:
 
 
 @pytest.mark.parametrize("differential", [False, True])
-def test_inpainting(headless: Any, differential: bool) -> None:
+def test_inpainting(differential: bool) -> None:
     miniature = headless.loaded("emoji")
-    before, fast = miniature.patcher.clone(), accelerated(headless, miniature, "balanced")
+    before, fast = miniature.patcher.clone(), accelerated(miniature, "balanced")
     if differential:
         with headless.stood_in():
             import comfy_extras.nodes_differential_diffusion as module
@@ -115,12 +104,12 @@ def test_inpainting(headless: Any, differential: bool) -> None:
     assert psnr(miniature, result, full) > 35
 
 
-def test_an_interrupt_leaves_nothing_behind(headless: Any) -> None:
+def test_an_interrupt_leaves_nothing_behind() -> None:
     headless.load()
     import comfy.model_management as management
 
     miniature = headless.loaded("digits")
-    fast = accelerated(headless, miniature, "balanced")
+    fast = accelerated(miniature, "balanced")
     expected = headless.sample(fast, miniature, "euler")
 
     def interrupt(step: int, *_: Any) -> None:
@@ -132,24 +121,23 @@ def test_an_interrupt_leaves_nothing_behind(headless: Any) -> None:
     assert torch.equal(headless.sample(fast, miniature, "euler"), expected)
 
 
-def test_beside_its_own_cache_it_refuses(headless: Any) -> None:
+def test_beside_its_own_cache_it_refuses() -> None:
     miniature = headless.loaded("digits")
     with headless.stood_in():
         import comfy_extras.nodes_easycache as caches
     for cache in (caches.EasyCacheNode, caches.LazyCacheNode):
-        fast = accelerated(headless, miniature, "balanced")
+        fast = accelerated(miniature, "balanced")
         (both,) = cache.execute(fast, 0.2, 0.15, 0.95, False).result
         with pytest.raises(ValueError, match="Cache"):
             headless.sample(both, miniature, "euler")
 
 
-def test_the_server_runs_a_posted_workflow(headless: Any) -> None:
+def test_the_server_runs_a_posted_workflow() -> None:
     from PIL import Image
 
-    pages = importlib.import_module("comfyui_server")
-    with pages.server() as address:
-        plain = pages.post(address, pages.workflow(0, "euler", None))
-        fast = pages.post(address, pages.workflow(0, "euler", "balanced"))
+    with comfyui_server.server() as address:
+        plain = comfyui_server.post(address, comfyui_server.workflow(0, "euler", None))
+        fast = comfyui_server.post(address, comfyui_server.workflow(0, "euler", "balanced"))
     pictures = [
         np.asarray(Image.open(io.BytesIO(run["picture"])), dtype=float) for run in (plain, fast)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from adaptive_diffusion.adapters.changes import Arguments
 from adaptive_diffusion.adapters.containers import items, map_tensors, tensors, version_of
 
-__all__ = ["Branch", "Call", "copied", "has_unclear_rows", "is_patched", "modules_of"]
+__all__ = [
+    "Branch",
+    "Call",
+    "copied",
+    "has_unclear_rows",
+    "is_patched",
+    "made_after_all",
+    "modules_of",
+]
 
 
 @dataclass
@@ -76,6 +84,15 @@ class Branch:
 
     def remember(self, output: Any) -> None:
         self.output = copied(output)
+
+
+def made_after_all(spared: Sequence[tuple[Call, Branch]]) -> bool:
+    """Makes calls that were spared; none, and False, if somebody has gone on with their answers."""
+    if not all(call.is_as_given for call, _ in spared):
+        return False
+    for call, branch in spared:
+        branch.remember(call.compute_after_all())
+    return True
 
 
 def copied(value: Any) -> Any:

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 __all__ = [
     "address_of",
+    "has_rows",
     "is_plain",
     "items",
     "leaves",
     "map_items",
     "map_tensors",
+    "rows_taken",
     "tensors",
     "version_of",
 ]
@@ -39,6 +41,18 @@ def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     return map_items(functools.partial(map_tensors, function), value)
+
+
+def has_rows(value: Any, count: int) -> bool:
+    """Whether it is a tensor of so many rows."""
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == count
+
+
+def rows_taken(value: Any, rows: Tensor, count: int) -> Any:
+    """`value` with these rows alone of every tensor in it that has `count` of them."""
+    return map_tensors(
+        lambda each: each[rows.to(each.device)] if has_rows(each, count) else each, value
+    )
 
 
 def tensors(value: Any) -> list[Tensor]:

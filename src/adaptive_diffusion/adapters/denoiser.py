@@ -36,14 +36,23 @@ from adaptive_diffusion.adapters.calls import (
     copied,
     has_unclear_rows,
     is_patched,
+    made_after_all,
     modules_of,
 )
 from adaptive_diffusion.adapters.changes import Attributes
-from adaptive_diffusion.adapters.containers import items, map_items, map_tensors, tensors
+from adaptive_diffusion.adapters.containers import (
+    has_rows,
+    items,
+    map_items,
+    map_tensors,
+    rows_taken,
+    tensors,
+)
 from adaptive_diffusion.errors import NoReportError, PolicyError, StepsError
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule, is_monotonic
 from adaptive_diffusion.policies import ErrorControlled, Policy
 from adaptive_diffusion.trajectory import Report, Trajectory
+from adaptive_diffusion.trajectory.probe import number
 
 __all__ = ["AdaptiveDenoiser"]
 
@@ -170,7 +179,7 @@ class AdaptiveDenoiser:
         if self._take_step is None:
             raise StepsError("no step is known: AdaptiveDenoiser(denoiser, step=...) takes one")
         if self._open is None or self._stepped or not self._stands_at(self._open, t):
-            raise StepsError(f"t = {_number(t):g} was not denoised: call the denoiser before step")
+            raise StepsError(f"t = {number(t):g} was not denoised: call the denoiser before step")
         assert self._trajectory is not None
         if len(self._calls) < len(self._branches):  # one that the last step had is missing
             self._trajectory.forget()
@@ -208,7 +217,7 @@ class AdaptiveDenoiser:
             return following - 1
         if not is_next:
             raise StepsError(
-                f"t = {_number(t):g} is not the loop's next timestep: "
+                f"t = {number(t):g} is not the loop's next timestep: "
                 "call start(timesteps) before every loop, with the timesteps that it will pass"
             )
         return following
@@ -283,12 +292,10 @@ class AdaptiveDenoiser:
         assert self._trajectory is not None
         spared, self._spared = self._spared, []
         self._plan = [True] * len(self._plan)
-        if not all(call.is_as_given for call, _ in spared):  # the loop has gone on with them
+        if not made_after_all(spared):
             self._trajectory.forget()
             return
         self._trajectory.restart()
-        for call, branch in spared:
-            branch.remember(call.compute_after_all())
         for place, call in enumerate(self._calls if self._take_step is None else ()):
             self._filled(place, self._branches[place].output, call.args[0])  # history begins here
 
@@ -310,8 +317,7 @@ class AdaptiveDenoiser:
         def fill(tensor: Tensor) -> Tensor:
             key = place, next(places)
             is_whole = len(trajectory.traces) == 1  # then it needs no rows
-            has_rows = tensor.ndim > 0 and len(tensor) == len(x)
-            can_be_filled = tensor.is_floating_point() and (is_whole or has_rows)
+            can_be_filled = tensor.is_floating_point() and (is_whole or has_rows(tensor, len(x)))
             return trajectory.fill(key, tensor, x) if can_be_filled else tensor
 
         return map_tensors(fill, output)
@@ -320,19 +326,13 @@ class AdaptiveDenoiser:
         x = call.args[0]
         rows = torch.tensor(self._plan, device=x.device).nonzero().flatten()
 
-        def has_rows(value: Any) -> bool:
-            return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(x)
-
-        def gather(tensor: Tensor) -> Tensor:
-            return tensor[rows.to(tensor.device)] if has_rows(tensor) else tensor
-
         def scatter(part: Any, whole: Any) -> Any:
             if isinstance(whole, Tensor):
-                return whole.index_copy(0, rows, part) if has_rows(whole) else part
+                return whole.index_copy(0, rows, part) if has_rows(whole, len(x)) else part
             parts = iter(items(part))
             return map_items(lambda item: scatter(next(parts), item), whole)
 
-        args, kwargs = map_tensors(gather, (call.args, call.kwargs))
+        args, kwargs = rows_taken((call.args, call.kwargs), rows, len(x))
         return scatter(call.run(*args, **kwargs), last)
 
     def _note(self, note: str) -> None:
@@ -364,10 +364,6 @@ def _has_rows(output: Any, x: Tensor) -> bool:
     found = [tensor for tensor in tensors(output) if tensor.ndim]
     are_rows = len(found) == len(x) and all(tensor.shape == x.shape[1:] for tensor in found)
     return not are_rows and all(len(tensor) == len(x) for tensor in found)
-
-
-def _number(t: float | Tensor) -> float:
-    return float(torch.as_tensor(t).flatten()[0])
 
 
 def _schedule_of(timesteps: list[float]) -> NoiseSchedule:

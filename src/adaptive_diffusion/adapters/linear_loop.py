@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptive_diffusion.adapters.containers import rows_taken
 from adaptive_diffusion.errors import NotLinearError, PolicyError
 from adaptive_diffusion.numerics.call_schedule import amplification, call_schedule, exchange_of
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS
@@ -331,13 +332,8 @@ class _Run:
         """The output of the rows that the plan names, among anything in the others."""
         assert self._linear is not None
         rows = torch.tensor(self._linear.plan, device=x.device).nonzero().flatten()
-
-        def gather(value: Any) -> Any:
-            per_sample = isinstance(value, Tensor) and value.ndim and len(value) == len(x)
-            return value[rows.to(value.device)] if per_sample else value
-
-        chosen = {name: gather(value) for name, value in conditioning.items()}
-        output = self._denoiser(gather(x), *map(gather, args), **chosen)
+        (x, *args), conditioning = rows_taken(([x, *args], conditioning), rows, len(x))
+        output = self._denoiser(x, *args, **conditioning)
         return _tensor_of(self._latest).index_copy(0, rows, _tensor_of(output))
 
 

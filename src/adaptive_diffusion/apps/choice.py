@@ -7,12 +7,12 @@ from typing import Any
 
 from adaptive_diffusion.apps.inputs import PolicyName
 from adaptive_diffusion.apps.profiles import Source, fingerprint
+from adaptive_diffusion.arguments import check_together, tolerance_of
 from adaptive_diffusion.errors import ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy, ThirdOrder
-from adaptive_diffusion.policies.error_controlled import QUALITIES
 from adaptive_diffusion.profiles import Profile
 
-__all__ = ["Choice", "Skipping", "choose", "policy_settings"]
+__all__ = ["Choice", "Skipping", "as_typed", "choose", "policy_settings"]
 
 _TAKES: dict[PolicyName, set[str]] = {
     PolicyName.ERROR_CONTROLLED: {
@@ -154,9 +154,8 @@ def choose(
         "max_skip": max_skip,
     }
     wants_plan = nfe is not None or target_psnr is not None
-    _check(name, [option for option, value in given.items() if value is not None])
-    if target_psnr is not None and profiles is None:
-        raise ValueError("--target-psnr needs a --profile, which says what is reached")
+    typed = [option for option, value in given.items() if value is not None]
+    _check(name, typed, is_published=profiles is not None)
     if name is PolicyName.NONE:
         return Choice(None)
     notes: tuple[str, ...] = ()
@@ -176,9 +175,7 @@ def choose(
             raise ValueError(_PLAN_WITH_MAX_SKIP)
         return Choice(Planned(nfe), notes=notes)
     if quality is not None:
-        if quality not in QUALITIES:
-            raise ValueError(f"no quality {quality!r}: choose from {', '.join(QUALITIES)}")
-        tolerance = QUALITIES[quality]
+        tolerance = tolerance_of(quality)
     if tolerance is None:
         return Choice(ErrorControlled(**more))
     return Choice(ErrorControlled(tolerance, **more))
@@ -206,24 +203,20 @@ def policy_settings(policy: Policy) -> dict[str, Any]:
     return settings
 
 
-def _check(name: PolicyName, given: list[str]) -> None:
+def _check(name: PolicyName, given: list[str], is_published: bool) -> None:
+    """Raises `ValueError` on options that do not go together; a published profile is one."""
     for option in given:
         if option not in _TAKES[name]:
-            takes = ", ".join(map(_as_typed, sorted(_TAKES[name])))
+            takes = ", ".join(map(as_typed, sorted(_TAKES[name])))
             raise ValueError(
-                f"{_as_typed(option)} does not go with --policy {name.value}, "
+                f"{as_typed(option)} does not go with --policy {name.value}, "
                 f"which takes {takes or 'no settings'}"
             )
-    ways = [option for option in ("tolerance", "quality", "profile") if option in given]
-    if len(ways) > 1:
-        raise ValueError("give one of --tolerance, --quality and --profile, not more")
-    if "nfe" in given and ways not in ([], ["profile"]):
-        raise ValueError(f"give --nfe alone or with --profile, not with {_as_typed(ways[0])}")
-    if "target_psnr" in given and "nfe" in given:
-        raise ValueError("give --nfe or --target-psnr, not both")
-    if "target_psnr" in given and ways not in ([], ["profile"]):
-        raise ValueError(f"--target-psnr goes with a profile, not with {_as_typed(ways[0])}")
+    if is_published and "target_psnr" in given and not {"tolerance", "quality"} & {*given}:
+        given = [*given, "profile"]
+    check_together(given, as_typed)
 
 
-def _as_typed(option: str) -> str:
+def as_typed(option: str) -> str:
+    """How an option is written on the command line."""
     return f"--{option.replace('_', '-')}"

@@ -25,8 +25,8 @@ class Forecaster:
     weights follow from these. Otherwise they are a line's.
 
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
-    two; as far along it as the sample's outputs have kept to such lines, if the policy observes
-    errors. Where the solver adds noise, lines through outputs are wrong, and the predicted
+    two; as far along it as the sample's outputs have kept to such lines, if the policy is damped.
+    Where the solver adds noise, lines through outputs are wrong, and the predicted
     velocity is reused: that is half-way between reusing the clean sample, as if fresh noise could
     not change the picture, and reusing the noise, as if all of it became picture.
     """
@@ -48,6 +48,11 @@ class Forecaster:
     def nodes(self) -> int:
         """How many computed outputs a forecast goes through."""
         return 2 if self._policy.extrapolates and not self._noisy else 1
+
+    @property
+    def damps(self) -> bool:
+        """Whether computed outputs say how far the next line is followed."""
+        return self._policy.damped and self._statistics is None and not self._noisy
 
     @property
     def known(self) -> list[bool]:
@@ -99,7 +104,7 @@ class Forecaster:
         if self._statistics is not None:
             return (base.float() + change).to(base.dtype)
         forecast = self._agreement.move(base, change)
-        if self._policy.observes == "errors" and any(mask):
+        if self.damps and any(mask):
             self._agreement.measure(mask, output.float() - base.float(), change)
         return forecast
 

@@ -19,17 +19,41 @@ from torch import Tensor
 
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.statistics import Terms, kernel_of
-from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.policies import Policy, Trace
 from adaptive_diffusion.trajectory.forecaster import Forecaster
 from adaptive_diffusion.trajectory.tape import SolverStep
 
-__all__ = ["FEWEST_STEPS", "Displaced", "Disturbance", "Disturbed", "RecordedLoop", "Recorder"]
+__all__ = [
+    "FEWEST_STEPS",
+    "After",
+    "Displaced",
+    "Disturbance",
+    "Disturbed",
+    "RecordedLoop",
+    "Recorder",
+]
 
 FEWEST_STEPS = 3
 """Of a loop in which one can be skipped."""
 
 Response = tuple[float, float]
 """Of an output to a displaced sample: along the displacement and across it, relative to it."""
+
+
+@dataclass(frozen=True)
+class After(Policy):
+    """Computes the steps after one, and the first, which has nothing to stand in; by default all.
+
+    It is the policy of all these runs.
+    """
+
+    step: int = -1
+
+    def __str__(self) -> str:
+        return "in full, to learn" if self.step < 0 else f"after step {self.step}, to learn"
+
+    def decide(self, trace: Trace) -> bool:
+        return trace.step > self.step
 
 
 @dataclass

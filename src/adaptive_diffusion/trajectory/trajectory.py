@@ -97,14 +97,13 @@ class Trajectory:
         self._plan = [True] * len(self.traces)
         return self._plan
 
-    def restart(self) -> list[bool]:
+    def restart(self) -> None:
         """What the denoiser is asked has changed: nothing is drawn through outputs from before.
 
         The open step is computed, and skipped steps before it keep their forecasts.
         """
         self.compute_all()
         self.forget()
-        return self._plan
 
     def forget(self) -> None:
         """The same, too late for the open step: it keeps its plan, and the next is computed."""

@@ -57,7 +57,7 @@ def enter(manager: Any) -> None:
 
 
 def test_policy_and_tolerance_are_not_both_given(pipe: Any) -> None:
-    with pytest.raises(PolicyError, match="not both"):
+    with pytest.raises(PolicyError, match="give only one of policy, tolerance"):
         ad.enable(pipe, ErrorControlled(), tolerance=0.01)
 
 

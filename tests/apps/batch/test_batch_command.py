@@ -437,7 +437,11 @@ def test_a_folder_in_use_is_refused(cli, tmp_path):
         ('{"nfe": 7, "tolerance": 1}', (), "line 1: give --nfe alone or with --profile"),
         ("{}", ("--nfe", 7, "--quality", "fast"), "give --nfe alone or with --profile"),
         ("{}", ("--learn", 2), "--learn needs --nfe"),
-        ("{}", ("--learn", 2, "--nfe", 7, "--profile", "model"), "give --learn or --profile"),
+        (
+            "{}",
+            ("--learn", 2, "--nfe", 7, "--profile", "model"),
+            "give --learn with --nfe, not with",
+        ),
         ("{}", ("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
         ("{}", ("--target-psnr", 999), "no plan in the profile reaches 999 dB"),
         ("{}", ("--engine", "magic"), "--engine"),

@@ -102,7 +102,10 @@ def test_editing_pipelines_are_made_of_the_same_parts(models: Models, edit: str)
         models.editor("dit", None, edit)
 
 
-def test_a_model_that_makes_videos_is_found_without_loading_any(model, clip_model) -> None:
+def test_a_model_that_makes_videos_is_found_without_loading_any(
+    model: Any, clip_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adaptive_diffusion.apps.page.models.fitting", None)  # takes long
     names = ["owner/name", str(model), str(clip_model)]
     models = Models(names, load=lambda *_: pytest.fail("a model was loaded"))
     assert models.first_with("num_frames") == str(clip_model)

@@ -99,7 +99,7 @@ class Generation:
             answer = self._compute(call, branch)
         else:
             answer = call.give(self._stand_in(loop, call, branch))
-            loop.spared.append(call)
+            loop.spared.append((call, branch))
             if any(loop.plan or ()) and loop.attributes is not None:
                 loop.attributes.note()
         if self._roles.is_side_network(module):

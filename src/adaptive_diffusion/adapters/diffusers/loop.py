@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_diffusion.adapters.calls import Branch, Call
+from adaptive_diffusion.adapters.calls import Branch, Call, made_after_all
 from adaptive_diffusion.adapters.changes import Attributes
 from adaptive_diffusion.adapters.containers import address_of, tensors
 from adaptive_diffusion.adapters.diffusers.batch import Layout, shapes
@@ -49,7 +49,7 @@ class Loop:
 
     branches: dict[Hashable, Branch] = field(default_factory=dict)
     asked: dict[Hashable, Call | None] = field(default_factory=dict)
-    spared: list[Call] = field(default_factory=list)
+    spared: list[tuple[Call, Branch]] = field(default_factory=list)
     unknown: list[Call] = field(default_factory=list)
     calls: Counter[int] = field(default_factory=Counter)
     steps: Counter[int] = field(default_factory=Counter)
@@ -108,12 +108,10 @@ class Loop:
             return
         spared, self.spared = self.spared, []
         self.plan = [True] * len(self.trajectory.traces)
-        if self.rearranged or not all(call.is_as_given for call in spared):
-            self.trajectory.forget()  # the pipeline has gone on with them, or the module has
-            return
-        self.trajectory.restart()
-        for call in spared:
-            self.branches[self._key_of(call)].remember(call.compute_after_all())
+        if not self.rearranged and made_after_all(spared):
+            self.trajectory.restart()
+        else:
+            self.trajectory.forget()
 
     def turn(self, output: Any) -> None:
         """A change has shown after all calls, when the pipeline had made `output` of them.
@@ -122,9 +120,9 @@ class Loop:
         iteration keeps its last outputs, and the next one is computed.
         """
         assert self.trajectory is not None
-        handed = [tensor for call in self.spared for tensor in tensors(call.answer)]
+        handed = [tensor for call, _ in self.spared for tensor in tensors(call.answer)]
         is_an_answer = len(self.asked) == 1 and address_of(output) in map(address_of, handed)
-        if self.is_computed or (is_an_answer and self.spared[0].is_as_given):
+        if self.is_computed or (is_an_answer and self.spared[0][0].is_as_given):
             self.restart()
         else:
             self.trajectory.forget()
@@ -155,6 +153,3 @@ class Loop:
         """The iteration's calls are not needed any more."""
         self.asked = dict.fromkeys(self.asked)
         self.spared = []
-
-    def _key_of(self, call: Call) -> Hashable:
-        return next(key for key, asked in self.asked.items() if asked is call)

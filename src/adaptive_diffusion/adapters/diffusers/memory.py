@@ -34,7 +34,6 @@ from adaptive_diffusion.adapters.diffusers.randomness import (
 __all__ = ["Memory", "Snapshot", "step_parameters"]
 
 _PLAIN_SLOTS = (deque, types.SimpleNamespace)
-_NOTHING = object()
 _USUAL = ("model_output", "timestep", "sample")
 _DEPTH = 6  # containers within containers; deeper ones stay as they are
 _FOREIGN = ("torch", "torchsde", "logging", "numpy", "diffusers.configuration_utils")
@@ -76,7 +75,7 @@ class Memory:
         self._changing: dict[int, Any] = {} if own is None else {id(own): own}
         self._has_learned = False
         self._names = frozenset(name for each in functions for name in each.__code__.co_names)
-        found = [value for value, _ in _walk(self._roots)]
+        found = list(_walk(self._roots))
         self.sources = [source_of(value) for value in found if is_source(value)]
         self._constants = {id(value): value for value in found if isinstance(value, Tensor)}
         self._versions = {key: version_of(value) for key, value in self._constants.items()}
@@ -105,7 +104,7 @@ class Memory:
         if self._is_known:
             yield
             return
-        before = [(value, _fingerprint(value)) for value, _ in _walk(self._roots)]
+        before = [(value, _fingerprint(value)) for value in _walk(self._roots)]
         yield
         self._has_learned = True
         for value, fingerprint in before:
@@ -122,8 +121,7 @@ class Memory:
             _put_back(saved.holder, self._copied(saved.content))
 
     def _contents(self) -> Iterator[tuple[Any, Any]]:
-        everything = (value for value, _ in _walk(self._roots))
-        for value in self._changing.values() if self._has_learned else everything:
+        for value in self._changing.values() if self._has_learned else _walk(self._roots):
             content = _content(value)
             if content is not None:
                 yield value, self._copied(content)
@@ -145,8 +143,8 @@ class Memory:
         return item.detach().clone()
 
 
-def _walk(roots: list[Any]) -> Iterator[tuple[Any, int]]:
-    """All values reachable from the roots, each once, with their depth."""
+def _walk(roots: list[Any]) -> Iterator[Any]:
+    """All values reachable from the roots, each once."""
     seen: set[int] = set()
     waiting = [(root, 0) for root in roots]
     while waiting:
@@ -154,7 +152,7 @@ def _walk(roots: list[Any]) -> Iterator[tuple[Any, int]]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        yield value, depth
+        yield value
         if depth < _DEPTH:
             waiting += [(item, depth + 1) for item in _inside(value)]
 
@@ -172,7 +170,7 @@ def _inside(value: Any) -> list[Any]:
     if isinstance(value, functools.partial):
         return [value.func, *value.args, value.keywords]
     if isinstance(value, types.CellType):
-        return [value.cell_contents] if _is_filled(value) else []
+        return _in_cell(value)
     if _has_slots_or_is_class(value):
         return list(_settable(value).values())
     return [vars(value)] if _may_change(value) else []
@@ -197,7 +195,7 @@ def _content(value: Any) -> Any:
     if isinstance(value, (list, deque)):
         return list(value)
     if isinstance(value, types.CellType):
-        return [value.cell_contents] if _is_filled(value) else None
+        return _in_cell(value) or None
     if isinstance(value, set):
         return set(value)
     if _has_slots_or_is_class(value):
@@ -253,18 +251,13 @@ def step_parameters(step: Callable[..., Any]) -> tuple[str, ...]:
 
 def _functions(scheduler: Any, step: Callable[..., Any]) -> list[types.FunctionType]:
     """The functions that a step may run: the step itself, and a class's own methods."""
-    own = [
-        value
-        for each in type(scheduler).__mro__
-        if not _is_diffusers_own(each) and each is not object
-        for value in vars(each).values()
-    ]
+    own = [value for each in _own_classes(scheduler) for value in vars(each).values()]
     unwrapped = [inspect.unwrap(value) for value in (step, *own) if callable(value)]
     return [value for value in unwrapped if isinstance(value, types.FunctionType)]
 
 
 def _own_classes(scheduler: Any) -> list[type]:
-    """The classes, not of diffusers, that may keep something in attributes of their own."""
+    """Its classes that are not of diffusers: they may keep something in their attributes."""
     return [
         each
         for each in type(scheduler).__mro__
@@ -308,8 +301,8 @@ def _globals(function: types.FunctionType) -> list[Any]:
     ]
 
 
-def _is_filled(cell: types.CellType) -> bool:
+def _in_cell(cell: types.CellType) -> list[Any]:
     try:
-        return cell.cell_contents is not _NOTHING
-    except ValueError:
-        return False
+        return [cell.cell_contents]
+    except ValueError:  # nothing yet
+        return []

@@ -20,8 +20,9 @@ from adaptive_diffusion.adapters.diffusers.randomness import (
     standing_at,
 )
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS, NoiseSchedule
+from adaptive_diffusion.trajectory.probe import number
 
-__all__ = ["SchedulerStep", "noise_schedule", "number_of", "position_of", "sample_of"]
+__all__ = ["SchedulerStep", "noise_schedule", "position_of", "sample_of"]
 
 
 def noise_schedule(scheduler: Any) -> NoiseSchedule:
@@ -41,11 +42,6 @@ def noise_schedule(scheduler: Any) -> NoiseSchedule:
 def timesteps_of(scheduler: Any) -> Tensor:
     """The scheduler's timesteps on the CPU; they may be a list."""
     return torch.as_tensor(scheduler.timesteps).cpu().flatten()
-
-
-def number_of(timestep: Tensor | float) -> float:
-    """A timestep as a number: the first one, where every row has its own."""
-    return float(torch.as_tensor(timestep).flatten()[0])
 
 
 def setting_of(scheduler: Any, name: str, default: Any = None) -> Any:
@@ -79,7 +75,7 @@ def _levels(
 
 def position_of(timestep: Tensor | float, scheduler: Any) -> int:
     """Where `timestep` stands in the scheduler's timesteps; 0 if it is none of them."""
-    matches = (timesteps_of(scheduler) == number_of(timestep)).nonzero().flatten().tolist()
+    matches = (timesteps_of(scheduler) == number(timestep)).nonzero().flatten().tolist()
     # of two equal timesteps (second-order schedulers have them), the scheduler knows which is meant
     begin = getattr(scheduler, "begin_index", None)
     if begin is not None and begin in matches:

@@ -56,8 +56,9 @@ def calibrate(
             [sample.prompt or "" for sample in planned] if sampler.is_conditional else len(planned)
         )
         count = len(choose_samples(asked, wanted.seed))  # raises on too few
-        measuring = calls_needed(settings.steps, math.ceil(count / 2))
-        calls = count * settings.steps + measuring
+        fitting = math.ceil(count / 2)
+        held_out = (count - fitting) * settings.steps
+        calls = calls_needed(settings.steps, fitting) + held_out
         console.print(f"about {calls} denoiser calls to measure the model; then plans are tried")
         profile = run_calibration(
             sampler.pipe,

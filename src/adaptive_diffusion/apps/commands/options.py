@@ -328,8 +328,9 @@ class LearningOptions(PolicyOptions):
     def chooser(self, model: ModelOptions) -> Callable[..., Choice]:
         if self.learn is None:
             return super().chooser(model)
-        if self.nfe is None:
-            raise ValueError("--learn needs --nfe: how many denoiser calls the later samples make")
-        if self.profile is not None:
-            raise ValueError("give --learn or --profile, not both: a profile has been learned")
+        from adaptive_diffusion.apps.choice import as_typed
+        from adaptive_diffusion.arguments import check_together
+
+        names = ("tolerance", "quality", "profile", "nfe", "target_psnr", "learn")
+        check_together([name for name in names if getattr(self, name) is not None], as_typed)
         return replace(self, learn=None, profile="none").chooser(model)

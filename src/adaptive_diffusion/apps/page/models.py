@@ -68,8 +68,8 @@ class Models:
     def first_with(self, parameter: str) -> str | None:
         """The first model whose pipeline takes such a call argument, as far as that is known."""
         for name in self.names:
-            traits = self.traits(name)
-            if traits.kind is not None and traits.takes(parameter):
+            _, kind = self._pipe_and_kind(name)
+            if kind is not None and takes(kind.__call__, parameter):
                 return name
         return None
 
@@ -81,12 +81,16 @@ class Models:
         return known
 
     def _find_traits(self, name: str) -> Traits:
-        pipe = next((pipe for (loaded, _), pipe in self._pipes.items() if loaded == name), None)
-        kind = pipeline_class(name) if pipe is None else type(pipe)
+        pipe, kind = self._pipe_and_kind(name)
         if kind is None:
             return Traits(None, list(SCHEDULERS))
         present = scheduler_of(name) if pipe is None else getattr(pipe, "scheduler", None)
         return Traits(kind, fitting(kind, present))
+
+    def _pipe_and_kind(self, name: str) -> tuple[Any, type | None]:
+        """The pipeline, if it is loaded, and its class, if that is known."""
+        pipe = next((pipe for (loaded, _), pipe in self._pipes.items() if loaded == name), None)
+        return pipe, pipeline_class(name) if pipe is None else type(pipe)
 
     def loading(self, name: str, bare: bool = False) -> Iterator[float]:
         """Loads a model, unless it is loaded; gives the seconds that it takes, again and again.

@@ -52,6 +52,11 @@ class View:
     notes: tuple[str, ...] = ()
     entries: tuple[tuple[tuple[str, str], ...], ...] = ()
 
+    @property
+    def finished(self) -> Medium | None:
+        """What the first sample has become; None before the run is done."""
+        return self.made[0] if self.done and self.made else None
+
     def of_each(self) -> Iterator[tuple[Medium, tuple[bool, ...]]]:
         """What is made, each with its mask: a batch decided as a whole has one for all."""
         made = self.made or ()

@@ -121,10 +121,10 @@ def side_by_side(
 
 def _comparison(full: View, fast: View) -> list[str]:
     """How close and how much cheaper; nothing before both are done."""
-    if not (full.done and fast.done and full.made and fast.made):
+    if full.finished is None or fast.finished is None:
         return []
     return [
-        fidelity(fast.made[0], full.made[0]),
+        fidelity(fast.finished, full.finished),
         f"{sum(map(sum, full.masks)) / sum(map(sum, fast.masks)):.2f}× fewer calls",
         f"{full.seconds / fast.seconds:.2f}× faster",
     ]
@@ -133,9 +133,9 @@ def _comparison(full: View, fast: View) -> list[str]:
 def _show(views: Sequence[View], said: tuple[str, str]) -> tuple[Any, ...]:
     full, fast = views
     shown = (_picture(full), _player(full), said[0], _picture(fast), _player(fast), said[1])
-    if not (full.done and fast.done and full.made and fast.made):
+    if full.finished is None or fast.finished is None:
         return (*shown, None, None)
-    stills = fast.made[0].still, full.made[0].still
+    stills = fast.finished.still, full.finished.still
     return (*shown, (pixels(stills[1]), pixels(stills[0])), amplified_difference(*stills))
 
 
@@ -145,7 +145,6 @@ def _picture(view: View) -> Any:
 
 def _player(view: View) -> Any:
     """For a finished sound; nothing else has one."""
-    made = view.made[0] if view.done and view.made else None
-    if not isinstance(made, Sound):
+    if not isinstance(view.finished, Sound):
         return gr.Audio(None, visible=False)
-    return gr.Audio(temporary_file(made, view.entries[0]), visible=True)
+    return gr.Audio(temporary_file(view.finished, view.entries[0]), visible=True)

@@ -82,9 +82,9 @@ def _frames(model: str) -> int:
 
 def _together(views: Sequence[View]) -> str | None:
     """The two clips and their difference as one GIF, so that they play in step."""
-    if not all(view.done and view.made for view in views):
+    full, fast = (view.finished for view in views)
+    if full is None or fast is None:
         return None
-    full, fast = (view.made[0] for view in views if view.made)
     if not isinstance(full, Clip) or not isinstance(fast, Clip):
         raise ValueError(f"the model makes a {full.kind}: see the Generate tab")
     return _film(full, fast)

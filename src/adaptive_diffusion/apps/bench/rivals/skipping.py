@@ -19,11 +19,11 @@ from adaptive_diffusion.adapters.diffusers.components import schedulers
 from adaptive_diffusion.adapters.diffusers.memory import Memory
 from adaptive_diffusion.adapters.diffusers.scheduler_step import (
     SchedulerStep,
-    number_of,
     position_of,
     timesteps_of,
 )
 from adaptive_diffusion.apps.bench.rivals.meter import Meter
+from adaptive_diffusion.trajectory.probe import number
 
 __all__ = ["Rule", "Skipping", "Step", "scheduler_at_work"]
 
@@ -114,6 +114,6 @@ class Skipping(Meter):
     def _index_of(self, timestep: Any, scheduler: Any) -> int:
         """The next index, unless the pipeline has gone elsewhere: some timesteps stand twice."""
         timesteps, following = timesteps_of(scheduler), self._index + 1
-        if following < len(timesteps) and timesteps[following] == number_of(timestep):
+        if following < len(timesteps) and timesteps[following] == number(timestep):
             return following
         return position_of(timestep, scheduler)

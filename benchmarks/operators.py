@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -44,8 +44,7 @@ def counted() -> Iterator[Counter[str]]:
 
         return call
 
-    with pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as patches, torch.no_grad(), count:
         for name in _READS:
-            patch.setattr(Tensor, name, noted(getattr(Tensor, name)))
-        with torch.no_grad(), count:
-            yield count.operators
+            patches.enter_context(patch.object(Tensor, name, noted(getattr(Tensor, name))))
+        yield count.operators

@@ -4,7 +4,7 @@ Three panels over the steps: what is left of an error in the result, how the out
 displaced sample, and how far an output is from its forecast three steps ahead, with measured
 weights and by a line::
 
-    python benchmarks/statistics.py docs/images/statistics.png
+    python benchmarks/measured_statistics.py docs/images/statistics.png
 """
 
 from __future__ import annotations
