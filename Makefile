@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 .PHONY: demo comparison test test-all lint docs bench pipelines clean
 
 demo: $(VENV)/.cli  ## four prompts in full, accelerated, and in fewer steps, on a small model, offline
-	$(CLI) compare --model scenes --quality faithful \
+	$(CLI) compare --model scenes \
 		"a red ball" "a cat and a star" "an orange boat at sea" "a blue house on grass" --out out/demo
 
 comparison: $(VENV)/.cli  ## sixteen prompts, the paper's rule too, three timed rounds; ten minutes
