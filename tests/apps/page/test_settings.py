@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -98,10 +99,12 @@ def test_what_differs_from_the_profile_is_told() -> None:
     assert any("scheduler" in note for note in notes)
 
 
-def test_a_profile_that_is_not_there_is_told(models: Models, values: dict[str, Any]) -> None:
-    models = Models(["motion"], load=models._load)
-    values |= {"Model": "motion", "Skip calls by": "profile"}
-    with pytest.raises(ValueError, match="motion has no profile: make one with calibrate"):
+def test_a_profile_that_is_not_there_is_told(
+    models: Models, values: dict[str, Any], model: Path
+) -> None:
+    models = Models([str(model)], load=models._load)
+    values |= {"Model": str(model), "Skip calls by": "profile"}
+    with pytest.raises(ValueError, match="sd15 has no profile: make one with calibrate"):
         plan(models, values)
 
 
@@ -133,17 +136,17 @@ def test_a_negative_prompt_goes_to_models_that_take_one(values: dict[str, Any]) 
     assert asked.sampler(TINY_PIPELINES["ddim"].make()).settings.negative_prompt is None
 
 
-def test_a_model_is_offered_what_it_takes() -> None:
-    made = controls(Models(["emoji", "digits", "motion"]))
+def test_a_model_is_offered_what_it_takes(model: Path) -> None:
+    made = controls(Models(["emoji", "digits", str(model)]))
     ways, schedulers, guidance, negative = made._follow_model("digits", "profile")
     assert (ways["value"], ways["choices"][-1]) == ("profile", "profile")
     assert schedulers["choices"] == ["the model's own", "ddim"]
     assert not guidance["visible"]
     assert not negative["visible"]
-    ways, schedulers, guidance, negative = made._follow_model("motion", "profile")
+    ways, schedulers, guidance, negative = made._follow_model(str(model), "profile")
     assert ways == gr.update(choices=["quality", "tolerance", "calls"], value="quality")
     assert "euler" in schedulers["choices"]
     assert "flow-euler" not in schedulers["choices"]
-    assert guidance["value"] == 3.0
+    assert guidance["value"] == 5.0
     assert guidance["visible"]
     assert negative["visible"]
