@@ -84,22 +84,29 @@ def load_models(
     names: Sequence[str],
     options: LoadOptions,
     choices: Mapping[str, Choice],
-    profiles: Mapping[str, Source | None],
+    profiles: Mapping[str, Source | None] | None = None,
 ) -> list[Model]:
     """The models of these names, from safetensors alone.
 
     Args:
         names: of the models.
         options: how they are loaded.
-        choices: what each skips by default.
-        profiles: of each, if it has any.
+        choices: what they skip by default, if it is not the default tolerance.
+        profiles: theirs, if they have any.
 
     Raises:
         ValueError: on a name that is given twice, or none of a model.
     """
     check_models(names)
     options = replace(options, safetensors_only=True)
+    sources = profiles or {}
     return [
-        Model(name, load_pipeline(name, options), GUIDANCE.get(name), choices[name], profiles[name])
+        Model(
+            name,
+            load_pipeline(name, options),
+            GUIDANCE.get(name),
+            choices.get(name),
+            sources.get(name),
+        )
         for name in names
     ]
