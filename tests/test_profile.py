@@ -255,6 +255,17 @@ def test_outputs_that_mean_something_else_are_not_taken_for_the_measured_ones() 
     assert "what was measured is not used: the outputs mean something else" in lines
 
 
+def test_a_call_that_is_far_from_the_measured_is_told() -> None:
+    pipe = TINY_PIPELINES["sd15"].make()
+    profile = replace(with_plans(), model=describe_model(pipe), scheduler=describe_scheduler(pipe))
+    assert profile.differences(pipe, 50, 7.5) == []
+    assert profile.differences(pipe, 40, 6.0) == []
+    assert profile.differences(pipe, 20, 3.0) == [
+        "the call has 20 steps, and the profile was made with 50",
+        "the call has guidance 3, and the profile was made with 7.5",
+    ]
+
+
 # Pipelines -------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,17 @@ def test_what_is_published_is_found(profile: ad.Profile, tmp_path: Path) -> None
     assert ad.Profile.from_pretrained(tmp_path) == profile
 
 
+def test_a_profile_that_was_saved_there_is_found(profile: ad.Profile, tmp_path: Path) -> None:
+    profile.save(tmp_path / FILE)
+    assert ad.Profile.from_pretrained(tmp_path) == profile
+
+
+def test_one_that_fits_comes_before_one_that_is_nearer(profile: ad.Profile, tmp_path: Path) -> None:
+    for steps, guidance in [(50, 7.5), (45, 3.0)]:
+        at(profile, steps=(steps, steps), guidance=guidance).publish(tmp_path)
+    assert ad.Profile.from_pretrained(tmp_path, None, 50, 3.0).steps == (45, 45)
+
+
 def test_a_profile_of_the_same_call_is_replaced(profile: ad.Profile, tmp_path: Path) -> None:
     profile.publish(tmp_path)
     newer = replace(profile, date="2030-01-01")

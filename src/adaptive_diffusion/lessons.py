@@ -77,6 +77,11 @@ class Lessons:
         self._afterwards: Setting | None = None
 
     @property
+    def have_ended(self) -> bool:
+        """Whether calls from now on are accelerated: it is learned, or it can't be."""
+        return self._afterwards is not None
+
+    @property
     def profile(self) -> Profile:
         """What was learned.
 

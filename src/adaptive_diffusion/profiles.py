@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive_diffusion.adapters.diffusers.components import check_pipeline
-from adaptive_diffusion.adapters.diffusers.pipelines import far_in_steps
+from adaptive_diffusion.adapters.diffusers.pipelines import far_in_guidance, far_in_steps
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.evidence import (
     Evidence,
@@ -175,8 +175,10 @@ class Profile:
             f"mean is {best:.1f} dB: ask for less, or calibrate with this target"
         )
 
-    def differences(self, pipe: Any, steps: int | None = None) -> list[str]:
-        """In what the pipeline, and a call with so many steps, is another than the calibrated one.
+    def differences(
+        self, pipe: Any, steps: int | None = None, guidance: float | None = None
+    ) -> list[str]:
+        """In what the pipeline, and a call with these settings, is another than the calibrated one.
 
         A line for each difference; none where the profile fits.
 
@@ -195,9 +197,15 @@ class Profile:
         ]
         if self.nfe is not None and not self._means_the_same(pipe):
             found.append("what was measured is not used: the outputs mean something else")
-        if steps is not None and (line := far_in_steps(steps, self.steps)):
-            found.append(line)
-        return found
+        return found + self.far_from(steps, guidance)
+
+    def far_from(self, steps: int | None, guidance: float | None) -> list[str]:
+        """In what a call is far from those that the profile was made with, a line for each."""
+        lines = [
+            "" if steps is None else far_in_steps(steps, self.steps),
+            far_in_guidance(guidance, self.guidance),
+        ]
+        return [line for line in lines if line]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the profile as JSON: all of it or, on an error, none.

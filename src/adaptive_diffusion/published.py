@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from adaptive_diffusion.identity import describe_model, describe_scheduler
 from adaptive_diffusion.json_file import read_json, write_json
 from adaptive_diffusion.profiles import Profile
 
-__all__ = ["FILE", "load_published", "publish"]
+__all__ = ["FILE", "find_published", "load_published", "nearest", "publish", "read_profiles"]
 
 FILE = "adaptive_diffusion.json"
 """Beside `model_index.json`."""
@@ -39,22 +40,63 @@ def load_published(
     **hub: Any,
 ) -> Profile:
     """`Profile.from_pretrained`."""
-    found = read_json(_file(source, hub), _profiles)
-    if not found:
-        raise ProfileError(f"{source} has a {FILE} without profiles: add one with Profile.publish")
+    found = read_profiles(find_published(source, **hub))
+    return nearest(found, pipe, steps, guidance)
 
-    def distance(profile: Profile) -> tuple[int, float, float]:
-        others = 0
-        if pipe is not None:
-            others += profile.model != describe_model(pipe)
-            others += profile.scheduler != describe_scheduler(pipe)
+
+def find_published(source: str | os.PathLike[str], **hub: Any) -> Path:
+    """The file with the profiles of a model's folder or hub repository.
+
+    Raises:
+        ProfileError: if there is none.
+    """
+    if Path(source).is_dir():
+        path = Path(source) / FILE
+        if not path.is_file():
+            raise ProfileError(f"no {FILE} in {source}: make one with calibrate and publish")
+        return path
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(str(source), FILE, **hub))
+    except Exception as error:  # offline, no such repository or file, not a valid id
+        raise ProfileError(
+            f"no {FILE} found for {str(source)!r} ({type(error).__name__}): give a model's folder "
+            "or hub id that has one, or make a profile with calibrate"
+        ) from error
+
+
+def read_profiles(path: Path) -> list[Profile]:
+    """The profiles in a file that `Profile.publish` or `Profile.save` wrote, one or more.
+
+    Raises:
+        ProfileError: if it holds something else, or none.
+    """
+    found = read_json(path, _one_or_more)
+    if not found:
+        raise ProfileError(f"{path} is without profiles: add one with Profile.publish")
+    return found
+
+
+def nearest(
+    profiles: Sequence[Profile],
+    pipe: Any = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> Profile:
+    """Of several profiles the one for such a call; what is None does not count."""
+    here = None if pipe is None else (describe_model(pipe), describe_scheduler(pipe))
+
+    def distance(profile: Profile) -> tuple[int, int, float, float]:
+        pairs = zip(here or (), (profile.model, profile.scheduler), strict=False)
         return (
-            others,
+            sum(one != other for one, other in pairs),
+            len(profile.far_from(steps, guidance)),
             abs(math.log(profile.steps[0] / steps)) if steps else 0.0,
             _guidance_gap(profile, guidance),
         )
 
-    return min(found, key=distance)
+    return min(profiles, key=distance)
 
 
 def _guidance_gap(profile: Profile, guidance: float | None) -> float:
@@ -67,23 +109,14 @@ def _call_of(profile: Profile) -> tuple[Any, ...]:
     return profile.model, profile.scheduler, profile.steps, profile.guidance
 
 
-def _file(source: str | os.PathLike[str], hub: dict[str, Any]) -> Path:
-    if Path(source).is_dir():
-        return Path(source) / FILE
-    try:
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download(str(source), FILE, **hub))
-    except Exception as error:  # offline, no such repository or file, not a valid id
-        raise ProfileError(
-            f"no {FILE} found for {str(source)!r} ({type(error).__name__}): give a model's folder "
-            "or hub id that has one, or make a profile with calibrate"
-        ) from error
-
-
 def _profiles(content: Any) -> list[Profile]:
     try:
         entries = list(content["profiles"])
     except (KeyError, TypeError):
         raise ProfileError("it holds no profiles") from None
     return [Profile.from_json(each) for each in entries]
+
+
+def _one_or_more(content: Any) -> list[Profile]:
+    is_one = isinstance(content, dict) and "profiles" not in content
+    return [Profile.from_json(content)] if is_one else _profiles(content)

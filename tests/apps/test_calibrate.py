@@ -9,7 +9,7 @@ from file_entries import entries_of
 
 from adaptive_diffusion import Profile
 from adaptive_diffusion.apps import loading
-from adaptive_diffusion.apps.choice import choose
+from adaptive_diffusion.apps.profiles import fingerprint
 from adaptive_diffusion.measurement import calls_needed
 from adaptive_diffusion.miniatures import miniatures
 from adaptive_diffusion.policies.error_controlled import QUALITIES
@@ -80,7 +80,7 @@ def test_an_exact_number_of_calls_with_a_profile(cli, profile, tmp_path, nfe):
     assert done.out.count(f"{nfe} of 12 steps computed") == 2
     made = entries_of(tmp_path / "sample-0.png")
     assert made["policy"] == f"Planned(nfe={nfe}, measured)"
-    assert made["profile"] == choose(profile=Profile.load(profile)).source["profile"]
+    assert made["profile"] == fingerprint(Profile.load(profile))
 
 
 @needs_digits
@@ -167,7 +167,8 @@ def test_bad_options_are_found_before_the_model_is_loaded(cli, tmp_path, options
         (("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
         (("--nfe", 1), "nfe must be a whole number of at least 2"),
         (("--nfe", 9, "--quality", "fast"), "give --nfe alone or with --profile"),
-        (("--target-psnr", 40), "--target-psnr needs a --profile"),
+        (("--profile", "none", "--target-psnr", 40), "--target-psnr needs a --profile"),
+        (("--target-psnr", 999), "no plan in the profile reaches 999 dB"),
     ],
     ids=str,
 )

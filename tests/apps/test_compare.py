@@ -78,6 +78,19 @@ def test_an_exact_number_of_calls(cli, model, tmp_path):
     assert cli("compare", "a tiger", *options, "--nfe", 4).code == 0
     report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert (report["policy"], report["policy_settings"]) == ("planned", {"nfe": 4})
+    assert report["notes"] == []
+
+
+def test_the_report_says_that_a_published_profile_is_used(cli, tmp_path):
+    done = cli("compare", "a tiger", "--steps", 6, "--nfe", 4, "--out", tmp_path)
+    assert done.code == 0, done.err
+    report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["policy_text"] == "Planned(nfe=4, measured)"
+    assert report["added"].keys() == {"profile"}
+    used, steps = report["notes"]
+    assert used.startswith("the profile published with emoji is used: ")
+    assert steps == "the call has 6 steps, and the profile was made with 50"
+    assert all(f"note: {note}" in done.out for note in report["notes"])
     assert (report["nfe"], report["tolerance"]) == (4, None)
     assert report["baselines"][0]["steps"] == 4
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import wave
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from file_entries import entries_of
 from PIL import Image
 
+from adaptive_diffusion import Profile
 from adaptive_diffusion.miniatures import miniatures
 
 SMALL = ("--size", 32, "--steps", 12)
@@ -178,3 +180,121 @@ def test_a_sound_has_no_size(cli, sound_model, tmp_path):
 def test_a_picture_has_no_frames(cli, model, tmp_path):
     done = cli("generate", "x", "--model", model, "--frames", 8, "--out", tmp_path)
     assert done.error == "error: StableDiffusionPipeline has no num_frames: omit --frames"
+
+
+# Profiles --------------------------------------------------------------------------------------
+
+
+def made(folder: Path, name: str = "x-0.png") -> dict[str, str]:
+    return entries_of(folder / name)
+
+
+def test_a_number_of_calls_uses_what_was_published_with_the_model(cli, tmp_path):
+    options = ("--model", "emoji", "--steps", 50, "--nfe", 8)
+    done = cli("generate", "x", *options, "--out", tmp_path / "unasked")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[1:] == [
+        "note: the profile published with emoji is used: "
+        "DDIMScheduler v_prediction, 50 steps, guidance 3"
+    ]
+    assert made(tmp_path / "unasked")["policy"] == "Planned(nfe=8, measured)"
+
+    for word in ("model", "emoji", str(miniatures()["emoji"])):
+        done = cli("generate", "x", *options, "--profile", word, "--out", tmp_path / "asked")
+        assert "note:" not in done.out
+        assert made(tmp_path / "asked") == made(tmp_path / "unasked")
+    assert len(list((tmp_path / "asked").iterdir())) == 1
+
+    done = cli("generate", "x", *options, "--profile", "none", "--out", tmp_path / "none")
+    assert "note:" not in done.out
+    assert made(tmp_path / "none")["policy"] == "Planned(nfe=8, not measured)"
+
+
+def test_a_target_uses_it_too_and_a_tolerance_does_not(cli, tmp_path):
+    profile = Profile.from_pretrained(miniatures()["emoji"])
+    cli("generate", "x", "--target-psnr", 60, "--out", tmp_path / "target")
+    nfe = made(tmp_path / "target")["mask"].count("1")
+    assert nfe == profile.policy(target_psnr=60).nfe
+    for options in ((), ("--quality", "fast")):
+        done = cli("generate", "x", "--steps", 6, *options, "--out", tmp_path / "tolerance")
+        assert "note:" not in done.out
+        assert made(tmp_path / "tolerance")["policy"].startswith("ErrorControlled")
+
+
+def test_a_call_that_nothing_was_published_for_is_told(cli, tmp_path):
+    done = cli(
+        *("generate", "x", "--scheduler", "euler", "--steps", 8, "--guidance", 7),
+        *("--nfe", 4, "--out", tmp_path),
+    )
+    assert done.code == 0, done.err
+    assert "note: the profile published with emoji is used: " in done.out
+    assert "note: the scheduler is EulerDiscreteScheduler, v_prediction, and the pr" in done.out
+    assert "note: the call has 8 steps, and the profile was made with 50" in done.out
+    assert "note: the call has guidance 7, and the profile was made with 3" in done.out
+
+
+def test_the_nearest_of_several_published_profiles_is_taken(cli, model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "model")
+    options = ("--model", folder, "--size", 32)
+    for steps, nfe in ((6, 4), (12, 6)):
+        done = cli(
+            *("calibrate", "a", "b", "c", "d", *options, "--steps", steps),
+            *("--budget-nfe", nfe, "--out", tmp_path / "profile.json"),
+        )
+        assert done.code == 0, done.err
+        Profile.load(tmp_path / "profile.json").publish(folder)
+    for steps, nfe in ((6, 4), (12, 6)):
+        run = ("generate", "x", *options, "--steps", steps, "--profile", "model")
+        done = cli(*run, "--out", tmp_path / f"{steps}")
+        assert "note:" not in done.out
+        assert made(tmp_path / f"{steps}")["mask"].count("1") == nfe
+    done = cli(*run[:-4], "--steps", 30, "--profile", "model", "--out", tmp_path / "30")
+    assert "note: the call has 30 steps, and the profile was made with 12" in done.out
+    assert f"note: the profiles of {folder} were made with DDIMScheduler epsilon, 6 st" in done.out
+
+
+# Learning --------------------------------------------------------------------------------------
+
+
+def test_the_first_samples_teach_the_plan_of_the_others(cli, model, tmp_path):
+    prompts = ("a red apple", "a tiger", "an owl", "a ship")
+    options = ("--model", model, *SMALL, "--batch-size", 1, "--out", tmp_path)
+    done = cli("generate", *prompts, *options, "--nfe", 5, "--learn", 2)
+    assert done.code == 0, done.err
+    first, second, learned, *others, note = done.out.splitlines()
+    assert first == f"{tmp_path}/a-red-apple-0.png  12 of 12 steps computed; taught: sample 1 of 2"
+    assert second == f"{tmp_path}/a-tiger-1.png  12 of 12 steps computed; taught: sample 2 of 2"
+    assert [line.endswith("  5 of 12 steps computed") for line in others] == [True, True]
+    assert note.startswith("note: a plan of 5 calls, learned from 2 samples")
+    file = Path(learned.split("  ")[0])
+    assert Profile.load(file).learned_from == 2
+    owl = made(tmp_path, "an-owl-2.png")
+    assert (owl["policy"], owl["profile"]) == ("Planned(nfe=5, measured)", file.stem[8:])
+
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.png")}
+    cli("generate", *prompts[:2], *options, "--policy", "none")  # the same as those that taught
+    cli("generate", *prompts[2:], *options, "--seed", 2, "--nfe", 5, "--profile", file)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.png")} == before
+
+
+def test_where_all_samples_teach_none_is_accelerated(cli, model, tmp_path):
+    done = cli(
+        "generate", "x", "--model", model, *SMALL, "--nfe", 5, "--learn", 3, "--out", tmp_path
+    )
+    [line] = done.out.splitlines()
+    assert line.endswith("12 of 12 steps computed; taught: sample 1 of 3")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "--learn needs --nfe"),
+        (("--tolerance", 0.1), "give --learn with --nfe, not with --tolerance"),
+        (("--nfe", 5, "--profile", "model"), "give --learn with --nfe, not with --profile"),
+        (("--nfe", 5, "--quality", "fast"), "give --nfe alone or with --profile"),
+        (("--nfe", 5, "--policy", "third-order"), "--nfe does not go with --policy third-order"),
+    ],
+    ids=str,
+)
+def test_what_learning_does_not_go_with(cli, tmp_path, options, words):
+    assert words in cli("generate", "x", "--learn", 2, *options, "--out", tmp_path).error

@@ -123,6 +123,7 @@ def compare(
     repeats: int = 1,
     paper_rule: bool = False,
     max_skip: int | None = None,
+    notes: Sequence[str] = (),
     notify: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Runs and measures.
@@ -135,6 +136,7 @@ def compare(
         paper_rule: whether to search for the threshold at which the paper's rule makes as many
             evaluations, too. That takes up to eight more runs of every sample.
         max_skip: the longest run of skips of the paper's rule; its default if None.
+        notes: what is to be known of the policy.
         notify: told what is being done.
     """
     steps = sampler.settings.steps
@@ -158,7 +160,7 @@ def compare(
         made_in_fewer=study.made["fewer steps"],
         repeats=repeats,
         times_loop_alone=sampler.times_loop_alone,
-        notes=study.notes,
+        notes=[*notes, *study.notes],
     )
 
 

@@ -19,11 +19,12 @@ from file_entries import entries_of
 from filelock import FileLock
 from PIL import Image
 
-from adaptive_diffusion import calibrate, load_miniature
+from adaptive_diffusion import Profile, calibrate, load_miniature
 from adaptive_diffusion.apps import loading
-from adaptive_diffusion.apps.choice import choose
+from adaptive_diffusion.apps.profiles import fingerprint
 from adaptive_diffusion.apps.sampling import Sampler
 from adaptive_diffusion.miniatures import miniatures
+from adaptive_diffusion.published import FILE, read_profiles
 
 digits = pytest.mark.skipif("digits" not in miniatures(), reason="the miniature is not at hand")
 
@@ -157,17 +158,131 @@ def test_a_profile_makes_the_plans_of_all_lines(cli, calls, tmp_path):
     kept = [record(tmp_path / "out", entry["key"]) for entry in manifest(tmp_path / "out")]
     assert [each["nfe"] for each in kept] == [6, 6, 4, 4, 10]
     assert calls == [[0, 1], [2, 3], [4]]
-    fingerprint = choose(profile=profile).source["profile"]
-    measured = [{"name": "Planned", "nfe": nfe, "profile": fingerprint} for nfe in (6, 6, 4, 4)]
+    of_it = fingerprint(profile)
+    measured = [{"name": "Planned", "nfe": nfe, "profile": of_it} for nfe in (6, 6, 4, 4)]
     assert [each["policy"] for each in kept[:4]] == measured
     made = entries_of(tmp_path / "out" / f"{kept[0]['key']}.png")
-    assert (made["policy"], made["profile"]) == ("Planned(nfe=6, measured)", fingerprint)
+    assert (made["policy"], made["profile"]) == ("Planned(nfe=6, measured)", of_it)
 
-    cli("batch", write(tmp_path, lines), *run, "--nfe", 6)  # other pictures, without the profile
+    cli("batch", write(tmp_path, lines), *run, "--nfe", 6, "--profile", "none")  # other pictures
     kept = [record(tmp_path / "out", entry["key"]) for entry in manifest(tmp_path / "out")]
     assert [each["policy"] for each in kept[:3]] == [
         {"name": "Planned", "nfe": nfe} for nfe in (6, 6, 4)
     ]
+
+
+@digits
+def test_the_first_pictures_teach_and_a_killed_run_goes_on_with_what_they_taught(
+    cli, calls, tmp_path
+):
+    lines = [*seeds(5), {"seed": 5, "nfe": 6}, {"seed": 6, "tolerance": 0}]
+    file, out = write(tmp_path, lines), tmp_path / "out"
+    run = ("batch", file, "--model", "digits", "--steps", 10, "--nfe", 4, "--learn", 2)
+    done = cli(*run, "--out", out)
+    assert done.code == 0, done.err
+    assert calls == [[0], [1], [2, 3, 4], [5], [6]]
+    entries = manifest(out)
+    kept = [record(out, entry["key"]) for entry in entries]
+    assert [each["nfe"] for each in kept] == [10, 10, 4, 4, 4, 6, 10]
+    assert [each["notes"] for each in kept[:2]] == [[f"taught: sample {n} of 2"] for n in (1, 2)]
+    assert [each["policy"] for each in kept[:2]] == [None, None]
+    [profile_file] = out.glob("*.profile.json")
+    profile = Profile.load(profile_file)
+    assert (profile.learned_from, profile.nfe) == (2, 4)
+    for each in kept[2:6]:
+        assert each["policy"] == {
+            "name": "Planned",
+            "nfe": each["nfe"],
+            "profile": fingerprint(profile),
+        }
+        assert profile_file.name == f"{each['learns']}.profile.json"
+    for number, entry in enumerate(entries[:2], start=1):
+        assert f"note: {entry['key']}.json taught: sample {number} of 2" in done.out
+    assert "note: a plan of 4 calls, learned from 2 samples" in done.out
+
+    before, learned = pictures(out), profile_file.read_bytes()
+    calls.clear()
+    for entry in entries[2:5]:
+        (out / f"{entry['key']}.png").unlink()
+    assert "3 made, 4 there before" in cli(*run, "--out", out).out
+    assert calls == [[2, 3, 4]]
+
+    calls.clear()
+    profile_file.unlink()  # then it is learned once more, and the pictures that taught stay
+    (out / f"{entries[5]['key']}.png").unlink()
+    assert "1 made, 6 there before" in cli(*run, "--out", out).out
+    assert calls == [[0], [1], [5]]
+    assert (pictures(out), profile_file.read_bytes()) == (before, learned)
+
+
+@digits
+def test_pictures_of_full_runs_are_those_that_teach(cli, calls, tmp_path):
+    run = ("batch", write(tmp_path, seeds(2)), "--model", "digits", "--steps", 10)
+    run = (*run, "--out", tmp_path / "out", "--batch-size", 1)
+    cli(*run, "--policy", "none")
+    before = pictures(tmp_path / "out")
+    calls.clear()
+    assert "0 made, 2 there before" in cli(*run, "--nfe", 4, "--learn", 2).out
+    assert calls == []  # nobody is there to learn
+    write(tmp_path, seeds(3))
+    assert "1 made, 2 there before" in cli(*run, "--nfe", 4, "--learn", 2).out
+    assert calls == [[0], [1], [2]]
+    assert pictures(tmp_path / "out").items() >= before.items()
+
+
+@digits
+def test_pictures_whose_lesson_fails_wait_for_the_next_run(cli, tmp_path, monkeypatch):
+    file, out = write(tmp_path, seeds(4)), tmp_path / "out"
+    run = ("batch", file, "--model", "digits", "--steps", 10, "--nfe", 4, "--learn", 2)
+    original = Sampler.run
+
+    def fail(self: Sampler, samples: Any, *rest: Any, **more: Any) -> Any:
+        if any(sample.seed == 1 for sample in samples):
+            raise RuntimeError("out of memory")
+        return original(self, samples, *rest, **more)
+
+    monkeypatch.setattr(Sampler, "run", fail)
+    done = cli(*run, "--out", out)
+    assert done.code == 1
+    assert "4 pictures: 1 made, 3 failed" in done.out
+    errors = [record(out, entry["key"])["error"] for entry in manifest(out)]
+    assert errors[:2] == [None, "RuntimeError: out of memory"]
+    assert all("the pictures that were to teach it could not be made" in e for e in errors[2:])
+    assert not list(out.glob("*.profile.json"))
+    monkeypatch.undo()
+    assert "4 pictures: 3 made, 1 there before" in cli(*run, "--out", out).out
+    assert [record(out, entry["key"])["nfe"] for entry in manifest(out)] == [10, 10, 4, 4]
+
+
+@digits
+def test_where_nothing_can_be_learned_calls_are_nearly_even(cli, calls, tmp_path):
+    """Loops of two steps teach nothing; that is learned once."""
+    file, out = write(tmp_path, seeds(3)), tmp_path / "out"
+    run = ("batch", file, "--model", "digits", "--steps", 2, "--nfe", 2, "--learn", 1)
+    done = cli(*run, "--out", out)
+    assert done.code == 0, done.err
+    assert "taught nothing: it ran no loop of 3 steps or more" in done.out
+    assert "note: nothing was learned: calls are nearly even" in done.out
+    assert [path.read_text() for path in out.glob("*.profile.json")] == ["null"]
+    write(tmp_path, seeds(4))
+    calls.clear()
+    assert "1 made, 3 there before" in cli(*run, "--out", out).out
+    assert calls == [[3]]
+
+
+@digits
+def test_what_is_published_with_the_model_makes_the_plans_and_is_in_the_key(cli, tmp_path):
+    file, out = write(tmp_path, [{"seed": 0}, {"seed": 0, "tolerance": 0.3}]), tmp_path / "out"
+    run = ("batch", file, "--model", "digits", "--steps", 10, "--nfe", 4, "--out", out)
+    done = cli(*run)
+    assert "note: the profile published with digits is used: DDIMScheduler epsilon" in done.out
+    plan, tolerance = (record(out, entry["key"]) for entry in manifest(out))
+    [published] = read_profiles(miniatures()["digits"] / FILE)
+    assert plan["policy"] == {"name": "Planned", "nfe": 4, "profile": fingerprint(published)}
+    assert plan["notes"][0].startswith("the profile published with digits is used: ")
+    assert tolerance["notes"] == []
+    assert "0 made, 2 there before" in cli(*run, "--profile", "model").out
+    assert "1 made, 1 there before" in cli(*run, "--profile", "none").out
 
 
 @digits
@@ -321,6 +436,14 @@ def test_a_folder_in_use_is_refused(cli, tmp_path):
         ("{}", ("--policy", "none", "--tolerance", 1), "does not go with --policy none"),
         ('{"nfe": 7, "tolerance": 1}', (), "line 1: give --nfe alone or with --profile"),
         ("{}", ("--nfe", 7, "--quality", "fast"), "give --nfe alone or with --profile"),
+        ("{}", ("--learn", 2), "--learn needs --nfe"),
+        (
+            "{}",
+            ("--learn", 2, "--nfe", 7, "--profile", "model"),
+            "give --learn with --nfe, not with",
+        ),
+        ("{}", ("--profile", "nowhere.json"), "profile nowhere.json can't be read"),
+        ("{}", ("--target-psnr", 999), "no plan in the profile reaches 999 dB"),
         ("{}", ("--engine", "magic"), "--engine"),
         ("{}", ("--workers", 2), "--workers"),
         ("", (), "has no prompts"),

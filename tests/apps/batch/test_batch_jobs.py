@@ -16,12 +16,13 @@ from adaptive_diffusion.apps.batch.jobs import Job, calls_of, key_of
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.choice import Choice, choose
 from adaptive_diffusion.apps.loading import LoadOptions
+from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.weights import Lora
 from adaptive_diffusion.policies import ErrorControlled, ThirdOrder
 
 FLOAT32 = LoadOptions(dtype="float32")
 JOB = Job("a red apple", seed=0, steps=50, choice=choose())
-PROFILES = [measured_profile(), measured_profile(seed=1)]
+PROFILES = (measured_profile(), measured_profile(seed=1))
 MODEL = Model("emoji", "/models/emoji", "abc", FLOAT32)
 
 OTHER_JOBS = {
@@ -33,6 +34,7 @@ OTHER_JOBS = {
     "guidance": 0.0,
     "size": (512, 512),
     "frames": 8,
+    "learns": "a lesson",
     "control_image": str(Path(__file__).parents[3] / "docs/images/compare.png"),
 }
 OTHER_MODELS = {
@@ -48,7 +50,7 @@ SAME_MODELS = [
 
 
 def test_all_fields_are_tried():
-    assert {*vars(JOB)} == {*OTHER_JOBS}
+    assert {*vars(JOB)} == {*OTHER_JOBS, "teaches"}
 
 
 def test_whatever_decides_the_picture_changes_the_key():
@@ -56,12 +58,21 @@ def test_whatever_decides_the_picture_changes_the_key():
     jobs += [replace(JOB, prompt=None), replace(JOB, prompt="")]
     policies = [ErrorControlled(0.03), ErrorControlled(max_skip=5), ThirdOrder()]
     choices = [Choice(policy) for policy in policies]
-    choices += [choose(nfe=nfe, profile=each) for nfe in (7, 8) for each in (None, *PROFILES)]
+    sources = [None, Source("some", PROFILES[:1]), Source("some", PROFILES)]
+    choices += [choose(nfe=nfe, profiles=each) for nfe in (7, 8) for each in sources]
     jobs += [replace(JOB, choice=choice) for choice in choices]
     jobs += [replace(JOB, size=(512, 513))]
     found = {key_of(job, MODEL) for job in [JOB, *jobs]}
     found |= {key_of(JOB, other) for other in OTHER_MODELS.values()}
     assert len(found) == 1 + len(jobs) + len(OTHER_MODELS)
+
+
+def test_a_picture_that_teaches_is_a_full_run():
+    teacher = replace(JOB, choice=choose(nfe=7), teaches="a lesson")
+    in_full = replace(JOB, choice=Choice(None))
+    assert key_of(teacher, MODEL) == key_of(in_full, MODEL)
+    assert teacher.without_lesson == in_full
+    assert JOB.without_lesson is JOB
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from adaptive_diffusion.apps.batch.jobs import Job, calls_of, key_of
 from adaptive_diffusion.apps.batch.maker import Maker, Outcome
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
+from adaptive_diffusion.apps.choice import choose
 from adaptive_diffusion.apps.loading import LoadOptions
-from adaptive_diffusion.policies import ErrorControlled
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytest.importorskip("ray.data", reason="needs the extra ray")
@@ -70,6 +70,19 @@ def test_both_engines_leave_the_same_behind(cli, model, tmp_path):
     assert "6 pictures: 0 made, 5 there before, 1 failed" in again.out
 
 
+def test_what_one_worker_learns_is_known_to_the_others(cli, model, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": "an owl", "seed": seed}) for seed in range(5)))
+    run = ("batch", file, "--model", model, "--size", 32, "--steps", 10, "--nfe", 4, "--learn", 2)
+    run = (*run, "--batch-size", 1)
+    local = cli(*run, "--out", tmp_path / "local")
+    on_ray = cli(*run, "--out", tmp_path / "ray", "--engine", "ray", "--workers", 2)
+    assert on_ray.code == 0, on_ray.err
+    assert sorted(local.out.splitlines()[:-1]) == sorted(on_ray.out.splitlines()[:-1])
+    assert len(pictures(tmp_path / "ray")) == 5
+    assert pictures(tmp_path / "local") == pictures(tmp_path / "ray")
+
+
 def test_a_model_that_can_not_be_loaded_is_one_line(cli, model, tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "x"}')
@@ -86,7 +99,7 @@ class Digits:
         folder.mkdir()
         self.model = Model.choose("digits", LoadOptions(device="cpu", dtype="float32"))
         self.outputs = Outputs(folder)
-        jobs = [Job(None, seed, 8, ErrorControlled()) for seed in range(12)]
+        jobs = [Job(None, seed, 8, choose()) for seed in range(12)]
         self.jobs = {key_of(job, self.model): job for job in jobs}
         self.calls = calls_of(self.jobs, 3, set())
         self.notes = folder.parent / f"{folder.name}-attempts"

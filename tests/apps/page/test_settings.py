@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from profiles import measured_profile
 from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.apps.profiles import Profiles, Source
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned
-from adaptive_diffusion.profiles import Profile
 
 
 def controls(models: Models) -> Controls:
@@ -64,16 +66,19 @@ def test_a_number_of_calls_uses_what_was_published_with_the_model() -> None:
     assert isinstance(skipping.policy, Planned)
     assert skipping.policy.nfe == 15
     assert skipping.policy.loops
-    assert not skipping.notes
-    assert skipping.source.keys() == {"model", "profile"}
+    [note] = skipping.notes
+    assert note.startswith("the profile published with emoji is used: ")
+    assert skipping.source.keys() == {"profile"}
+    assert asked.source(models) == {"model": "emoji"}
     again = asked.plan(models, asked.pipeline(models))
-    assert again.policy is skipping.policy  # it keeps the plans that it has made
+    assert again.policy == skipping.policy  # so that its plans are made once
 
 
 def test_a_target_chooses_among_the_profiles_plans() -> None:
     models = Models(["emoji"])
-    profile = models.profiles.find("emoji", None, 50, 3.0)
-    assert profile is not None
+    source = models.profiles.of("emoji")
+    assert source is not None
+    [profile] = source.profiles
 
     def calls(target: float | None) -> int:
         asked = Asked("emoji", False, {"target_psnr": target}, 50, None, 3.0, None, 0)
@@ -94,21 +99,21 @@ def test_what_differs_from_the_profile_is_told() -> None:
     assert any("scheduler" in note for note in notes)
 
 
-def test_a_profile_that_is_not_there_is_told(models: Models, values: dict[str, Any]) -> None:
-    models = Models(["motion"], load=models._load)
-    values |= {"Model": "motion", "Skip calls by": "profile"}
-    with pytest.raises(ValueError, match="motion has no profile: make one with calibrate"):
+def test_a_profile_that_is_not_there_is_told(
+    models: Models, values: dict[str, Any], model: Path
+) -> None:
+    models = Models([str(model)], load=models._load)
+    values |= {"Model": str(model), "Skip calls by": "profile"}
+    with pytest.raises(ValueError, match="sd15 has no profile: make one with calibrate"):
         plan(models, values)
 
 
-def test_a_profile_that_was_given_comes_first(tmp_path: Any) -> None:
-    published = Models(["emoji"]).profiles.find("emoji", None, 50, 3.0)
-    assert published is not None
-    published.save(tmp_path / "profile.json")
-    given = Profile.load(tmp_path / "profile.json")
-    assert (
-        Models(["emoji"], profiles={"emoji": given}).profiles.find("emoji", None, 20, 7.5) is given
-    )
+def test_a_profile_that_was_given_comes_first() -> None:
+    given = Profiles({"emoji": Source("profile.json", (measured_profile(),))})
+    models = Models(["emoji"], profiles=given)
+    for how in ({"nfe": 4}, {"target_psnr": None}):
+        asked = Asked("emoji", False, how, 50, None, 3.0, None, 0)
+        assert asked.plan(models, asked.pipeline(models)).profile == measured_profile()
 
 
 def test_one_call_is_too_few(models: Models, values: dict[str, Any]) -> None:
@@ -131,17 +136,17 @@ def test_a_negative_prompt_goes_to_models_that_take_one(values: dict[str, Any]) 
     assert asked.sampler(TINY_PIPELINES["ddim"].make()).settings.negative_prompt is None
 
 
-def test_a_model_is_offered_what_it_takes() -> None:
-    made = controls(Models(["emoji", "digits", "motion"]))
+def test_a_model_is_offered_what_it_takes(model: Path) -> None:
+    made = controls(Models(["emoji", "digits", str(model)]))
     ways, schedulers, guidance, negative = made._follow_model("digits", "profile")
     assert (ways["value"], ways["choices"][-1]) == ("profile", "profile")
     assert schedulers["choices"] == ["the model's own", "ddim"]
     assert not guidance["visible"]
     assert not negative["visible"]
-    ways, schedulers, guidance, negative = made._follow_model("motion", "profile")
+    ways, schedulers, guidance, negative = made._follow_model(str(model), "profile")
     assert ways == gr.update(choices=["quality", "tolerance", "calls"], value="quality")
     assert "euler" in schedulers["choices"]
     assert "flow-euler" not in schedulers["choices"]
-    assert guidance["value"] == 3.0
+    assert guidance["value"] == 5.0
     assert guidance["visible"]
     assert negative["visible"]

@@ -14,6 +14,7 @@ import uvicorn
 from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.choice import Choice
+from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
@@ -42,11 +43,13 @@ class Served:
         return openai.OpenAI(base_url=f"{self.url}/v1", **defaults | options)
 
 
-def tiny_model(kind: str = "sd15", choice: Choice | None = None) -> Model:
+def tiny_model(
+    kind: str = "sd15", choice: Choice | None = None, profiles: Source | None = None
+) -> Model:
     pipe = TINY_PIPELINES[kind].make()
     pipe.set_progress_bar_config(disable=True)
     guidance = 5.0 if kind == "sd15" else None
-    return Model(kind, pipe, guidance, choice or LOOSE)
+    return Model(kind, pipe, guidance, choice or LOOSE, profiles)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from tiny_pipelines import ALL_PIPELINES, TINY_PIPELINES
 
 from adaptive_diffusion import Profile, load_miniature
 from adaptive_diffusion.apps.choice import Choice, choose
+from adaptive_diffusion.apps.profiles import Source, fingerprint
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model, Picture
 
@@ -141,12 +142,13 @@ def test_an_exact_number_of_calls(served: Served, nfe: int) -> None:
 
 
 def test_a_models_profile_makes_its_plans(serve: Serve, measured: Profile) -> None:
-    choice = choose(profile=measured)
-    served = serve(tiny_model(choice=choice))
+    source = Source("profile.json", (measured,))
+    choice = choose(profiles=source)
+    served = serve(tiny_model(choice=choice, profiles=source))
     for asked, nfe in (({}, measured.nfe), ({"nfe": 4}, 4)):
         [entry] = generate(served.client(), extensions=asked).data
         assert (entry.nfe, entry.policy) == (nfe, f"Planned(nfe={nfe}, measured)")
-        assert written(picture_in(entry))["profile"] == choice.source["profile"]
+        assert written(picture_in(entry))["profile"] == fingerprint(measured)
         assert entry.notes == []
     [entry] = generate(served.client(), extensions={"tolerance": TOLERANCE}).data
     assert entry.tolerance == TOLERANCE
@@ -154,6 +156,28 @@ def test_a_models_profile_makes_its_plans(serve: Serve, measured: Profile) -> No
     [entry] = generate(served.client(), extensions={"steps": 40, "nfe": 8}).data
     assert entry.nfe == 8
     assert entry.notes == ["the call has 40 steps, and the profile was made with 10"]
+
+
+def test_a_published_profile_makes_plans_and_nothing_else(serve: Serve, measured: Profile) -> None:
+    served = serve(tiny_model(profiles=Source("sd15", (measured,), named=False)))
+    [entry] = generate(served.client()).data
+    assert (entry.tolerance, entry.notes) == (TOLERANCE, [])
+    [entry] = generate(served.client(), extensions={"nfe": 4}).data
+    assert entry.policy == "Planned(nfe=4, measured)"
+    [note] = entry.notes
+    assert note.startswith("the profile published with sd15 is used: DDIMScheduler epsilon")
+
+
+def test_each_request_gets_the_profile_that_is_nearest(serve: Serve, measured: Profile) -> None:
+    of_others = [replace(measured, steps=(steps, steps)) for steps in (20, 40)]
+    source = Source("several", (measured, *of_others))
+    served = serve(tiny_model(choice=choose(profiles=source), profiles=source))
+    for steps in (STEPS, 20, 40):
+        [entry] = generate(served.client(), extensions={"steps": steps}).data
+        assert (entry.nfe, entry.notes) == (measured.nfe, [])
+    [entry] = generate(served.client(), extensions={"steps": STEPS, "guidance": 1.0}).data
+    assert entry.notes[0] == "the call has guidance 1, and the profile was made with 5"
+    assert entry.notes[1].startswith("the profiles of several were made with ")
 
 
 def test_guidance_is_the_pipelines(served: Served) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "asked_steps",
     "disable",
     "enable",
+    "far_in_guidance",
     "far_in_steps",
     "plain",
     "report",
@@ -187,6 +188,15 @@ def far_in_steps(asked: int, calibrated: tuple[int, int]) -> str:
     return f"the call has {asked} steps, and the profile was made with {span}"
 
 
+def far_in_guidance(asked: Any, measured: float | None) -> str:
+    """The same of a guidance scale; empty also where either is not known."""
+    if measured is None or not isinstance(asked, int | float):
+        return ""
+    if max(measured, 1.0) / _FAR <= max(asked, 1.0) <= max(measured, 1.0) * _FAR:
+        return ""
+    return f"the call has guidance {asked:g}, and the profile was made with {measured:g}"
+
+
 def forget_report(pipeline: Any) -> None:
     """From now on, a report is one of a later call."""
     _reports.pop(pipeline, None)
@@ -286,20 +296,11 @@ _END: Any = object()
 def _check_loop(calibrated: Calibrated | None, guidance: Any, steps: int) -> str:
     if calibrated is None:
         return ""
-    lines = [far_in_steps(steps, calibrated.steps), _far_in_guidance(guidance, calibrated)]
+    lines = [far_in_steps(steps, calibrated.steps), far_in_guidance(guidance, calibrated.guidance)]
     line = "; ".join(filter(None, lines))
     if line:
         warnings.warn(line, stacklevel=2)
     return line
-
-
-def _far_in_guidance(asked: Any, calibrated: Calibrated) -> str:
-    measured = calibrated.guidance
-    if measured is None or not isinstance(asked, int | float):
-        return ""
-    if max(measured, 1.0) / _FAR <= max(asked, 1.0) <= max(measured, 1.0) * _FAR:
-        return ""
-    return f"the call has guidance {asked:g}, and the profile was made with {measured:g}"
 
 
 @contextmanager

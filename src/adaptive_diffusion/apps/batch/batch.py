@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from adaptive_diffusion.apps.batch.jobs import Job, calls_of, key_of
+from adaptive_diffusion.apps.batch.lessons import assign_lessons
 from adaptive_diffusion.apps.batch.maker import Maker, Outcome
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
@@ -78,33 +79,66 @@ def run_batch(
     *,
     batch_size: int,
     console: Console,
+    learn: int | None = None,
 ) -> Summary:
     """Makes what is not there yet.
+
+    Args:
+        file: that the lines are from.
+        lines: what is wanted.
+        model: makes the pictures.
+        outputs: where they go.
+        engine: has the work done.
+        batch_size: pictures of a call.
+        console: shows how far it is.
+        learn: how many of the pictures with equal settings teach the plans of the others.
 
     Raises:
         ValueError: if the model can't be loaded.
         OutputError: if the folder can't be written to, or another run writes to it.
     """
-    keys = [key_of(line.job, model) for line in lines]
-    jobs = {key: line.job for key, line in zip(keys, lines, strict=True)}
+    wanted = [line.job for line in lines]
+    if learn is not None:
+        wanted = assign_lessons(wanted, learn, model)
+    keys = [key_of(job, model) for job in wanted]
+    jobs = dict(zip(keys, wanted, strict=True))
     with outputs.claimed():
         outputs.add_manifest(file.stem, _manifest(lines, keys))
         made = outputs.made()
-        calls = calls_of(jobs, batch_size, made)
-        missing = [job for call in calls for job in call.values()]
+        lessons = _due_lessons(jobs, outputs, made)
+        teaching = {key for lesson in lessons for key in lesson}
+        plain = {key: job.without_lesson for key, job in jobs.items()}
+        calls = calls_of(plain, batch_size, made | teaching)
+        missing = [
+            job for call in (*lessons, *calls) for key, job in call.items() if key not in made
+        ]
         summary = Summary(len(lines), len(jobs), len(jobs) - len(missing))
         if missing:
             steps = sum(job.steps for job in missing)
             try:
                 with BatchProgress(console, len(missing), steps) as progress:
-                    for outcome in engine(Maker(model, outputs), calls):
-                        summary.outcomes.append(outcome)
-                        progress.advance(outcome)
+                    maker = Maker(model, outputs)
+                    for stage in filter(None, (lessons, calls)):
+                        for outcome in engine(maker, stage):
+                            summary.outcomes.append(outcome)
+                            progress.advance(outcome)
             except KeyboardInterrupt:
                 there = len(outputs.made() & jobs.keys())
                 console.print(f"{there} of {len(jobs)} pictures are made: run it again to continue")
                 raise
     return summary
+
+
+def _due_lessons(
+    jobs: Mapping[str, Job], outputs: Outputs, made: Collection[str]
+) -> list[dict[str, Job]]:
+    """The calls that teach: those of which a picture that is missing is to learn."""
+    learning = {job.learns for key, job in jobs.items() if job.learns and key not in made}
+    lessons: dict[str, dict[str, Job]] = {}
+    for key, job in jobs.items():
+        if job.teaches and job.teaches in learning and not outputs.has_lesson(job.teaches):
+            lessons.setdefault(job.teaches, {})[key] = job
+    return list(lessons.values())
 
 
 def _manifest(lines: Sequence[Line], keys: Sequence[str]) -> str:

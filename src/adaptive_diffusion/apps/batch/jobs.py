@@ -4,7 +4,7 @@ The key is a hash of what decides a picture:
 
 - the model, by the content of its files or its commit on the hub; its scheduler and number type;
 - the prompts, seed, steps, guidance, size, frames, the control image by its content, and the policy
-  with its settings and what was measured for its plans;
+  with its settings and what was measured for its plans, or which pictures taught them;
 - the versions of this package, which decides what is skipped, and of diffusers, whose pipelines and
   schedulers do the rest.
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ class Job:
         choice: what decides which denoiser calls are skipped.
         control_image: file of the picture that a ControlNet goes by.
         size: width and height in pixels.
+        learns: the lesson that its plan is made from, or None.
+        teaches: the lesson that it is a part of, or None. Then it is a full run, and the choice is
+            that of the others.
     """
 
     prompt: str | None
@@ -51,14 +54,22 @@ class Job:
     size: tuple[int, int] | None = None
     frames: int | None = None
     control_image: str | None = None
+    learns: str | None = None
+    teaches: str | None = None
 
     @property
     def settings(self) -> Settings:
         """What it has to have in common with the others of a call."""
         return Settings(self.steps, self.guidance, self.size, self.frames)
 
+    @property
+    def without_lesson(self) -> Job:
+        """The same, if what it teaches is known already, or not wanted."""
+        return replace(self, choice=Choice(None), teaches=None) if self.teaches else self
+
     def describe(self) -> dict[str, Any]:
-        """Everything about it, as JSON takes it."""
+        """All that decides it, as JSON takes it."""
+        lesson = {} if self.learns is None else {"learns": self.learns}
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -68,7 +79,8 @@ class Job:
             "size": self.size,
             "frames": self.frames,
             "control_image": self.control_image,
-            "policy": self.choice.describe(),
+            "policy": None if self.teaches else self.choice.describe(),
+            **lesson,
         }
 
 

@@ -13,15 +13,16 @@ import numpy as np
 from adaptive_diffusion.apps.batch.jobs import Job
 from adaptive_diffusion.apps.batch.model import Model
 from adaptive_diffusion.apps.batch.outputs import Outputs
-from adaptive_diffusion.apps.choice import Choice
+from adaptive_diffusion.apps.choice import Skipping
 from adaptive_diffusion.apps.environment import describe_device, versions
 from adaptive_diffusion.apps.inputs import open_picture
+from adaptive_diffusion.apps.learning import Lesson, learned
 from adaptive_diffusion.apps.media import Medium
 from adaptive_diffusion.apps.provenance import how_made, mask_text
 from adaptive_diffusion.apps.record import to_json
-from adaptive_diffusion.apps.sampling import Sample, Sampler
+from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 from adaptive_diffusion.miniatures import ARGUMENTS
-from adaptive_diffusion.policies import Policy
+from adaptive_diffusion.policies import Planned
 
 __all__ = ["Maker", "Outcome"]
 
@@ -56,17 +57,20 @@ class Maker:
     def __init__(self, model: Model, outputs: Outputs) -> None:
         self._model = model
         self.outputs = outputs
-        self._policies: dict[Choice, Policy | None] = {}
 
     def make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
         """Makes the pictures of jobs with equal settings, but those that are there, in one call.
 
         If the call fails, each is tried alone, and what fails again is recorded with the reason.
+        Jobs that teach are made one by one, also those that are there. What they taught is kept.
 
         Raises:
             ValueError: if the model can't be loaded.
             OutputError: if something can't be written.
         """
+        lesson = next(iter(jobs.values())).teaches
+        if lesson is not None:
+            return self._teach(lesson, jobs)
         missing = {key: job for key, job in jobs.items() if not self.outputs.is_made(key)}
         there = [Outcome(key, job.steps) for key, job in jobs.items() if key not in missing]
         return there + (self._make(missing) if missing else [])
@@ -80,20 +84,37 @@ class Maker:
     def _pipe(self) -> Any:
         return self._model.load()
 
-    def _policy(self, choice: Choice) -> Policy | None:
-        """The same for all calls, so that plans are made once."""
-        if choice not in self._policies:
-            self._policies[choice] = choice.policy_for(self._pipe)
-        return self._policies[choice]
+    def _teach(self, lesson: str, jobs: Mapping[str, Job]) -> list[Outcome]:
+        """What was learned is kept if all of the jobs could be done."""
+        first = next(iter(jobs.values()))
+        outcomes = []
+        is_complete = True
+        with Lesson(self._pipe, _calls(first), len(jobs)) as teaching:
+            for key, job in jobs.items():
+                is_there = self.outputs.is_made(key)
+                try:
+                    sampler = self._sampler(job)
+                    sample = _sample(sampler, job)
+                    [made] = _made([sample], teaching.run(sampler, sample), sampler, Skipping(None))
+                except Exception as error:
+                    is_complete = False
+                    if not is_there:
+                        outcomes.append(self.fail(key, job, _reason(error)))
+                    continue
+                if not is_there:
+                    outcomes.append(self._keep(key, job, made))
+                    is_complete = is_complete and outcomes[-1].error is None
+        if is_complete:
+            self.outputs.add_lesson(lesson, teaching.profile)
+        return outcomes
 
     def _make(self, jobs: Mapping[str, Job]) -> list[Outcome]:
-        pipe = self._pipe
+        _ = self._pipe  # a model that can't be loaded is no failure of a job
         try:
-            made = self._run(pipe, list(jobs.values()))
+            made = self._run(list(jobs.values()))
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
             if len(jobs) == 1:
-                return [self.fail(key, job, reason) for key, job in jobs.items()]
+                return [self.fail(key, job, _reason(error)) for key, job in jobs.items()]
         else:
             return [
                 self._keep(key, job, each)
@@ -101,25 +122,30 @@ class Maker:
             ]
         return [outcome for key, job in jobs.items() for outcome in self._make({key: job})]
 
-    def _run(self, pipe: Any, jobs: Sequence[Job]) -> list[_Made]:
-        settings = replace(jobs[0].settings, arguments=ARGUMENTS.get(self._model.name, {}))
-        sampler = Sampler(pipe, settings)
+    def _run(self, jobs: Sequence[Job]) -> list[_Made]:
+        sampler = self._sampler(jobs[0])
+        skipping = self._skipping(jobs[0])
         samples = [_sample(sampler, job) for job in jobs]
-        batch = sampler.run(samples, self._policy(jobs[0].choice))
-        assert batch.made is not None
-        return [
-            _Made(sample, medium, mask, batch.seconds / len(jobs), batch.notes, sampler)
-            for sample, medium, mask in zip(samples, batch.made, batch.masks, strict=True)
-        ]
+        return _made(samples, sampler.run(samples, skipping.policy), sampler, skipping)
+
+    def _sampler(self, job: Job) -> Sampler:
+        arguments = ARGUMENTS.get(self._model.name, {})
+        return Sampler(self._pipe, replace(job.settings, arguments=arguments))
+
+    def _skipping(self, job: Job) -> Skipping:
+        if job.learns is None:
+            return job.choice.settle(self._pipe, job.steps, job.guidance)
+        return learned(self.outputs.learned(job.learns), _calls(job))
 
     def _keep(self, key: str, job: Job, made: _Made) -> Outcome:
         if not np.isfinite(made.medium.frames).all():
             return self.fail(key, job, "the model gave values that are no numbers (NaN)")
         source = {"model": self._model.name, **self._model.options.describe()}
-        source |= job.choice.source
-        policy = self._policy(job.choice)
+        source |= made.skipping.source
+        policy = made.skipping.policy
         entries = how_made(made.sample, made.medium, made.mask, policy, made.sampler, source)
         details = {
+            "policy": made.skipping.describe(),
             "nfe": sum(made.mask),
             "mask": mask_text(made.mask),
             "seconds": made.seconds,
@@ -128,8 +154,8 @@ class Maker:
         }
         content, suffix = made.medium.encode(entries), made.medium.suffix
         self.outputs.add(key, self._record(key, job, details), content, suffix)
-        misfits = job.choice.misfits(self._pipe, job.steps)
-        return Outcome(key, job.steps, tuple(made.mask), notes=(*misfits, *made.notes))
+        said = [note if job.teaches is None else f"{key}.json {note}" for note in made.notes]
+        return Outcome(key, job.steps, tuple(made.mask), notes=tuple(said))
 
     def _record(self, key: str, job: Job, details: Mapping[str, Any]) -> str:
         made_by = {
@@ -154,6 +180,28 @@ class _Made:
     seconds: float
     notes: tuple[str, ...]
     sampler: Sampler
+    skipping: Skipping
+
+
+def _made(
+    samples: Sequence[Sample], batch: Batch, sampler: Sampler, skipping: Skipping
+) -> list[_Made]:
+    """What came of a call."""
+    assert batch.made is not None
+    seconds, notes = batch.seconds / len(samples), (*skipping.notes, *batch.notes)
+    return [
+        _Made(sample, medium, mask, seconds, notes, sampler, skipping)
+        for sample, medium, mask in zip(samples, batch.made, batch.masks, strict=True)
+    ]
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _calls(job: Job) -> int:
+    assert isinstance(job.choice.policy, Planned)
+    return job.choice.policy.nfe
 
 
 def _sample(sampler: Sampler, job: Job) -> Sample:

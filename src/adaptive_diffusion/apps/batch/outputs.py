@@ -2,6 +2,7 @@
 
     KEY.png              a picture; a clip is KEY.gif, a sound KEY.wav
     KEY.json             how it was made, or why it could not be
+    ID.profile.json      what the pictures of a lesson taught; null if that is nothing
     NAME.manifest.jsonl  which line of the prompts' file has which key
     .unfinished/         what is being written; gone after the run
 
@@ -12,6 +13,7 @@ picture. A run killed at any point leaves no file half-written, and no picture w
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,9 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from adaptive_diffusion.apps.media import SUFFIXES
+from adaptive_diffusion.errors import ProfileError
+from adaptive_diffusion.json_file import read_json
+from adaptive_diffusion.profiles import Profile
 
 __all__ = ["OutputError", "Outputs"]
 
@@ -93,6 +98,32 @@ class Outputs:
         """
         self._write({f"{name}.manifest.jsonl": text.encode("utf-8")})
 
+    def add_lesson(self, lesson: str, profile: Profile | None) -> None:
+        """Writes what a lesson taught.
+
+        Raises:
+            OutputError: if it can't be written.
+        """
+        content = None if profile is None else profile.to_json()
+        self._write({_profile_name(lesson): json.dumps(content).encode()})
+
+    def has_lesson(self, lesson: str) -> bool:
+        """Whether it is known what a lesson taught."""
+        return (self.folder / _profile_name(lesson)).is_file()
+
+    def learned(self, lesson: str) -> Profile | None:
+        """What a lesson taught; None if that is nothing.
+
+        Raises:
+            ProfileError: if it has not been given, or its file holds something else.
+        """
+        if not self.has_lesson(lesson):
+            raise ProfileError("the pictures that were to teach it could not be made")
+        return read_json(
+            self.folder / _profile_name(lesson),
+            lambda content: None if content is None else Profile.from_json(content),
+        )
+
     @contextmanager
     def attempt(self, name: str) -> Iterator[int]:
         """How many attempts at what is named this makes, with those whose process died in them.
@@ -132,6 +163,10 @@ class Outputs:
                 f"{self.folder} can't be written to ({error.strerror or error}): what was made is "
                 f"kept; {advice}, then run the same command again"
             ) from error
+
+
+def _profile_name(lesson: str) -> str:
+    return f"{lesson}.profile.json"
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +10,9 @@ import typer
 
 from adaptive_diffusion.apps.commands.options import (
     CallOptions,
+    LearningOptions,
     ModelOptions,
     Out,
-    PolicyOptions,
 )
 from adaptive_diffusion.apps.inputs import EngineName, writable_folder
 
@@ -32,7 +32,7 @@ def batch(
     out: Out,
     model: ModelOptions,
     call: CallOptions,
-    policy: PolicyOptions,
+    policy: LearningOptions,
     seed: Annotated[int, typer.Option(min=0, help="Seed of lines without a seed.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per call.")] = 4,
     engine: Annotated[
@@ -57,7 +57,8 @@ def batch(
     from adaptive_diffusion.apps.batch.outputs import Outputs
     from adaptive_diffusion.apps.batch.prompts_file import Defaults, read_lines
 
-    policy.choose()
+    choose = policy.chooser(model)
+    choose()
     common = call.settings(model.model)
     defaults = Defaults(
         seed=seed,
@@ -67,7 +68,7 @@ def batch(
         frames=common.frames,
         negative_prompt=common.negative_prompt,
         control_image=None if call.control_image is None else str(call.control_image),
-        choose=cache(policy.choose),
+        choose=choose,
     )
     lines = read_lines(prompts_file, defaults)
     if engine is EngineName.RAY:
@@ -87,6 +88,7 @@ def batch(
         make,
         batch_size=batch_size,
         console=Console(stderr=True),
+        learn=policy.learn,
     )
     typer.echo(f"{summary}\n{out}")
     if summary.failed:

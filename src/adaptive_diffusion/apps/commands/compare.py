@@ -41,8 +41,8 @@ def compare(
     """
     from rich.console import Console
 
-    choice = policy.choose()
-    if choice.policy is None:
+    choice = policy.chooser(model)()
+    if choice.is_full_run:
         raise ValueError("--policy none leaves nothing to compare: choose another, or generate")
     prompts = wanted.read()
     folder = writable_folder(out)
@@ -56,16 +56,22 @@ def compare(
         settings = call.settings(model.model)
         sampler = Sampler(model.load(), settings)
         samples = sampler.plan(prompts, wanted.count, wanted.seed)
-        chosen = choice.policy_for(sampler.pipe)
-        assert chosen is not None
+        skipping = choice.settle(sampler.pipe, settings.steps, settings.guidance)
+        assert skipping.policy is not None
         comparison = run_comparison(
-            sampler, samples, chosen, repeats=repeats, paper_rule=baselines, notify=status.update
+            sampler,
+            samples,
+            skipping.policy,
+            repeats=repeats,
+            paper_rule=baselines,
+            notes=skipping.notes,
+            notify=status.update,
         )
         source = {"model": model.model, **model.options().describe(), **call.describe()}
-        report = record(comparison, sampler, source | choice.source)
+        report = record(comparison, sampler, source | skipping.source)
         files = write_files(folder, comparison, report)
     Console().print(comparison_table(comparison))
-    for note in choice.misfits(sampler.pipe, call.steps) + comparison.notes:
+    for note in comparison.notes:
         typer.echo(f"note: {note}")
     for file in files:
         typer.echo(file)

@@ -6,8 +6,9 @@ Typer needs the names of the options when the command line is built, so this mod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
     from adaptive_diffusion.apps.choice import Choice
     from adaptive_diffusion.apps.loading import LoadOptions
     from adaptive_diffusion.apps.sampling import Settings
-    from adaptive_diffusion.profiles import Profile
 
 __all__ = [
     "CallOptions",
     "Device",
+    "LearningOptions",
     "LoadingOptions",
     "ModelOptions",
+    "NamedProfiles",
     "Nfe",
     "Out",
     "PolicyOptions",
-    "Profiles",
     "PromptOptions",
     "Quality",
     "TargetPsnr",
@@ -52,24 +53,31 @@ Quality = Annotated[
     str | None,
     typer.Option(help="A tolerance by name: faithful, balanced or fast.", metavar="NAME"),
 ]
+_PROFILE = (
+    "What `calibrate` found: its file; a folder or hub id with published profiles, of which the "
+    "nearest to the call is taken; `model` for those published with the model; or `none`"
+)
 Nfe = Annotated[
     int | None,
     typer.Option(
-        help="Exactly so many denoiser calls for every sample; with --profile by a plan for this "
-        "model.",
+        help="Exactly so many denoiser calls for every sample; by the profile, or else by the one "
+        "published with the model, if there is one.",
         show_default=False,
     ),
 ]
 TargetPsnr = Annotated[
     float | None,
-    typer.Option(help="With --profile: the fewest calls that reach this mean PSNR, in dB."),
+    typer.Option(
+        help="The fewest calls that reach this mean PSNR, in dB, by the profile, or else by the "
+        "one published with the model."
+    ),
 ]
-Profiles = Annotated[
+NamedProfiles = Annotated[
     list[str] | None,
     typer.Option(
         "--profile",
-        help="What `calibrate` found for the model, or for one of several. Repeatable.",
-        metavar="[MODEL=]FILE",
+        help=f"{_PROFILE}. Say whose it is if there are several models. Repeatable.",
+        metavar="[MODEL=]SOURCE",
         show_default=False,
     ),
 ]
@@ -251,11 +259,9 @@ class PolicyOptions:
     ] = PolicyName.ERROR_CONTROLLED
     tolerance: Tolerance = None
     quality: Quality = None
-    profile_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--profile", help="What `calibrate` found: a plan, or a tolerance.", metavar="FILE"
-        ),
+    profile: Annotated[
+        str | None,
+        typer.Option(help=f"{_PROFILE}.", metavar="SOURCE", show_default=False),
     ] = None
     nfe: Nfe = None
     target_psnr: TargetPsnr = None
@@ -268,31 +274,63 @@ class PolicyOptions:
         typer.Option(help="Longest run of skipped steps; 6 by default (third-order: 4)."),
     ] = None
 
-    @cached_property
-    def profile(self) -> Profile | None:
-        """The profile, if one was named; raises `ProfileError` if it can't be read."""
-        from adaptive_diffusion.profiles import Profile
+    def chooser(self, model: ModelOptions) -> Callable[..., Choice]:
+        """Gives what the options ask for.
 
-        return None if self.profile_file is None else Profile.load(self.profile_file)
+        A tolerance or a number of calls that it is given counts in place of theirs; the profile
+        stays what plans are made with.
 
-    def choose(self, tolerance: float | None = None, nfe: int | None = None) -> Choice:
-        """What the options ask for.
-
-        A tolerance or a number of calls given here counts in place of theirs; the profile stays
-        what plans are made with.
-
-        Raises `ValueError` on options that contradict each other.
+        It raises `ValueError` on options that contradict each other; this `ProfileError` if a
+        profile was named that can't be read.
         """
         from adaptive_diffusion.apps.choice import choose
+        from adaptive_diffusion.apps.profiles import Profiles
 
-        how: dict[str, Any] = {
-            "tolerance": self.tolerance,
-            "quality": self.quality,
-            "profile": self.profile,
-            "nfe": self.nfe,
-            "target_psnr": self.target_psnr,
-        }
-        if tolerance is not None or nfe is not None:
-            profile = self.profile if tolerance is None else None
-            how = {"tolerance": tolerance, "nfe": nfe, "profile": profile}
-        return choose(self.policy, **how, threshold=self.threshold, max_skip=self.max_skip)
+        given = [] if self.profile is None else [self.profile]
+        profiles = Profiles.of_options([model.model], given, model.revision)
+
+        @cache
+        def choice(tolerance: float | None = None, nfe: int | None = None) -> Choice:
+            how: dict[str, Any] = {
+                "tolerance": self.tolerance,
+                "quality": self.quality,
+                "nfe": self.nfe,
+                "target_psnr": self.target_psnr,
+            }
+            if tolerance is not None or nfe is not None:
+                how = {"tolerance": tolerance, "nfe": nfe}
+            by_plan = how["nfe"] is not None or how.get("target_psnr") is not None
+            by_profile = by_plan or (self.profile is not None and tolerance is None)
+            return choose(
+                self.policy,
+                **how,
+                profiles=profiles.of(model.model) if by_profile else None,
+                threshold=self.threshold,
+                max_skip=self.max_skip,
+            )
+
+        return choice
+
+
+@dataclass(frozen=True)
+class LearningOptions(PolicyOptions):
+    """The same, where the first samples may teach."""
+
+    learn: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --nfe: so many full runs come first, and teach how the model's outputs go "
+            "together. The plan of the others is made from it. Two are enough.",
+        ),
+    ] = None
+
+    def chooser(self, model: ModelOptions) -> Callable[..., Choice]:
+        if self.learn is None:
+            return super().chooser(model)
+        from adaptive_diffusion.apps.choice import as_typed
+        from adaptive_diffusion.arguments import check_together
+
+        names = ("tolerance", "quality", "profile", "nfe", "target_psnr", "learn")
+        check_together([name for name in names if getattr(self, name) is not None], as_typed)
+        return replace(self, learn=None, profile="none").chooser(model)

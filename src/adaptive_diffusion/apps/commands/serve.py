@@ -9,8 +9,8 @@ import typer
 
 from adaptive_diffusion.apps.commands.options import (
     LoadingOptions,
+    NamedProfiles,
     Nfe,
-    Profiles,
     Quality,
     TargetPsnr,
     Tolerance,
@@ -38,7 +38,7 @@ def serve(
     ] = None,
     tolerance: Tolerance = None,
     quality: Quality = None,
-    profiles: Profiles = None,
+    profiles: NamedProfiles = None,
     nfe: Nfe = None,
     target_psnr: TargetPsnr = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Pictures made at a time.")] = 8,
@@ -76,7 +76,8 @@ def serve(
     """Serves pictures over HTTP, as OpenAI's images interface does, batched across requests."""
     from rich.console import Console
 
-    from adaptive_diffusion.apps.choice import choose, find_profiles
+    from adaptive_diffusion.apps.choice import choose
+    from adaptive_diffusion.apps.profiles import Profiles
     from adaptive_diffusion.apps.server.command import (
         check_address,
         check_models,
@@ -98,18 +99,19 @@ def serve(
     )
     names = models or ["emoji"]
     check_models(names)
-    found = find_profiles(names, profiles or [])
+    found = Profiles.of_options(names, profiles or [], loading.revision)
+    sources = {name: found.of(name) for name in names}
     choices = {
         name: choose(
             tolerance=tolerance,
             quality=quality,
-            profile=found.get(name),
+            profiles=source,
             nfe=nfe,
             target_psnr=target_psnr,
         )
-        for name in names
+        for name, source in sources.items()
     }
-    load = partial(load_models, names, loading.options(), choices)
+    load = partial(load_models, names, loading.options(), choices, sources)
     how: dict[str, Any] = {
         "host": host,
         "port": port,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from adaptive_diffusion.apps.commands.options import LoadingOptions, Profiles
+from adaptive_diffusion.apps.commands.options import LoadingOptions, NamedProfiles
 
 __all__ = ["ui"]
 
@@ -17,7 +17,7 @@ def ui(
         list[str] | None,
         typer.Option("--model", help="A miniature, a folder or a hub id; may be given repeatedly."),
     ] = None,
-    profiles: Profiles = None,
+    profiles: NamedProfiles = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="The first free from 7860 by default.")] = None,
     browser: Annotated[
@@ -25,15 +25,15 @@ def ui(
     ] = False,
 ) -> None:
     """Shows a page where full and accelerated runs go side by side, as they are made."""
-    from adaptive_diffusion.apps.choice import find_profiles
     from adaptive_diffusion.apps.loading import locate
+    from adaptive_diffusion.apps.profiles import Profiles
     from adaptive_diffusion.miniatures import pipeline_miniatures
 
     names = models or sorted(pipeline_miniatures(), key=lambda name: name != "emoji")
     options = loading.options()
     for name in names:
         locate(name)  # raises on one that can't be loaded, before seconds of imports
-    found = find_profiles(names, profiles or [])
+    found = Profiles.of_options(names, profiles or [], loading.revision)
     from adaptive_diffusion.apps.page.models import Models
     from adaptive_diffusion.apps.page.page import launch
 

@@ -53,7 +53,8 @@ def batch_tab(models: Models, runs: Runs, controls: Controls) -> None:
         if len(samples) > _MOST:
             raise ValueError(f"{len(samples)} pictures are too many for one call: at most {_MOST}")
         skipping = asked.plan(models, pipe)
-        run = Run(sampler, samples, skipping.policy, skipping.source, skipping.notes)
+        source = asked.source(models) | skipping.source
+        run = Run(sampler, samples, skipping.policy, source, skipping.notes)
         figures = planned_by(skipping.policy)
         for (view,) in race([run], stop):
             yield batch_status(view, asked.steps, figures), _captioned(view, samples)

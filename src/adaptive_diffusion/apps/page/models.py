@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,9 @@ from adaptive_diffusion.apps.loading import (
     pipeline_class,
     scheduler_of,
 )
-from adaptive_diffusion.apps.page.profiles import Profiles
+from adaptive_diffusion.apps.profiles import Profiles
 from adaptive_diffusion.apps.schedulers import SCHEDULERS, fitting, make_scheduler, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
-from adaptive_diffusion.profiles import Profile
 
 __all__ = ["Models", "Traits"]
 
@@ -47,7 +46,7 @@ class Models:
     Args:
         names: miniatures, folders, files or hub ids.
         options: how they are loaded.
-        profiles: by the model's name; others have what was published with them, if anything.
+        profiles: of the models.
         load: how a name becomes a pipeline.
     """
 
@@ -55,12 +54,12 @@ class Models:
         self,
         names: Sequence[str],
         options: LoadOptions | None = None,
-        profiles: Mapping[str, Profile] | None = None,
+        profiles: Profiles | None = None,
         load: Callable[[str, LoadOptions], Any] = load_pipeline,
     ) -> None:
         self.names = list(names)
         self.options = options or LoadOptions()
-        self.profiles = Profiles(profiles or {}, self.options.revision)
+        self.profiles = profiles or Profiles(revision=self.options.revision)
         self._load = load
         self._lock = threading.Lock()
         self._pipes: dict[tuple[str, bool], Any] = {}

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.choice import Choice, choose
+from adaptive_diffusion.apps.choice import Choice, Skipping, choose
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.apps.schedulers import takes
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
-from adaptive_diffusion.policies import Policy
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
-__all__ = ["Asked", "Controls", "Skipping", "guidance_of"]
+__all__ = ["Asked", "Controls", "guidance_of"]
 
 _OWN_SCHEDULER = "the model's own"
 _DEFAULT_GUIDANCE = 5.0
@@ -29,21 +28,6 @@ _QUALITY, _TOLERANCE, _CALLS, _PROFILE = _WAYS = ("quality", "tolerance", "calls
 def guidance_of(model: str) -> float:
     """A guidance scale to begin with."""
     return GUIDANCE.get(model, _DEFAULT_GUIDANCE)
-
-
-@dataclass(frozen=True)
-class Skipping:
-    """How runs are accelerated.
-
-    Attributes:
-        policy: what decides.
-        notes: in what the call differs from that which its profile was made with.
-        source: the model, and what plans are made with, for the files of what is made.
-    """
-
-    policy: Policy | None
-    notes: list[str]
-    source: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,27 +62,27 @@ class Asked:
             ValueError: if the profile that was asked for is missing, or none of its plans reaches
                 the target.
         """
+        return self._choice(models).settle(pipe, self.steps, self.guidance)
 
-        def make() -> Skipping:
-            choice = self._choice(models, pipe)
-            source = {"model": self.model, **models.options.describe(), **choice.source}
-            if self.bare:
-                source.pop("lora", None)
-            return Skipping(choice.policy_for(pipe), choice.misfits(pipe, self.steps), source)
+    def source(self, models: Models) -> dict[str, str]:
+        """The model and what was added to it, by name."""
+        source = {"model": self.model, **models.options.describe()}
+        if self.bare:
+            source.pop("lora", None)
+        return source
 
-        call = (self.model, self.bare, self.scheduler, self.steps, self.guidance)
-        return models.profiles.remember((*call, *self.how.items()), make)
-
-    def _choice(self, models: Models, pipe: Any) -> Choice:
+    def _choice(self, models: Models) -> Choice:
         if not self.how.keys() & {"nfe", "target_psnr"}:
             return choose(**self.how)
-        profile = models.profiles.find(self.model, pipe, self.steps, self.guidance)
-        if profile is None and "target_psnr" in self.how:
-            raise ValueError(
-                f"{self.model} has no profile: make one with calibrate and start the page with "
-                "--profile FILE, or choose a quality"
-            )
-        return choose(profile=profile, **self.how)
+        profiles = models.profiles.of(self.model)
+        if "target_psnr" in self.how:
+            if profiles is None:
+                raise ValueError(
+                    f"{self.model} has no profile: make one with calibrate and start the page with "
+                    "--profile FILE, or choose a quality"
+                )
+            profiles = replace(profiles, named=True)
+        return choose(profiles=profiles, **self.how)
 
     def pipeline(self, models: Models) -> Any:
         """The model, for one run."""

@@ -107,15 +107,15 @@ def side_by_side(
     Gives, again and again, what there is to see of both and what their statuses say.
     """
     skipping = asked.plan(models, samplers[1].pipe)
-    policy, source = skipping.policy, skipping.source
+    source = asked.source(models)
     runs = [
         Run(samplers[0], samples, None, source),
-        Run(samplers[1], samples, policy, source, skipping.notes),
+        Run(samplers[1], samples, skipping.policy, source | skipping.source, skipping.notes),
     ]
     for views in race(runs, stop):
         full, fast = views
         steps = max(asked.steps if not view.done else len(view.masks[0]) for view in views)
-        figures = [*planned_by(policy), *_comparison(full, fast)]
+        figures = [*planned_by(skipping.policy), *_comparison(full, fast)]
         yield views, (status(full, steps), status(fast, steps, *figures))
 
 

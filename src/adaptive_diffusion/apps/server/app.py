@@ -128,7 +128,7 @@ class _Studio:
         request.check(self.limits)
         model = self.model(request.model)
         seed = random.randrange(2**32) if request.seed is None else request.seed
-        choice = request.choose(model.choice)
+        choice = request.choose(model.choice, model.profiles)
         pictures = [
             Picture(
                 request.prompt,

@@ -12,6 +12,7 @@ import uvicorn
 
 from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, locate
+from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.server.app import create_app
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.server.models import Model
@@ -80,16 +81,32 @@ def check_models(names: Sequence[str]) -> None:
 
 
 def load_models(
-    names: Sequence[str], options: LoadOptions, choices: Mapping[str, Choice]
+    names: Sequence[str],
+    options: LoadOptions,
+    choices: Mapping[str, Choice],
+    profiles: Mapping[str, Source | None] | None = None,
 ) -> list[Model]:
-    """The models of these names, from safetensors alone, each with what it skips by default.
+    """The models of these names, from safetensors alone.
+
+    Args:
+        names: of the models.
+        options: how they are loaded.
+        choices: what they skip by default, if it is not the default tolerance.
+        profiles: theirs, if they have any.
 
     Raises:
         ValueError: on a name that is given twice, or none of a model.
     """
     check_models(names)
     options = replace(options, safetensors_only=True)
+    sources = profiles or {}
     return [
-        Model(name, load_pipeline(name, options), GUIDANCE.get(name), choices.get(name))
+        Model(
+            name,
+            load_pipeline(name, options),
+            GUIDANCE.get(name),
+            choices.get(name),
+            sources.get(name),
+        )
         for name in names
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -15,10 +14,11 @@ from PIL import Image
 
 from adaptive_diffusion.adapters.diffusers.generation import StepCallback
 from adaptive_diffusion.api import accelerate
-from adaptive_diffusion.apps.choice import Choice, choose
+from adaptive_diffusion.apps.choice import Choice, Skipping, choose
 from adaptive_diffusion.apps.encoding import to_bytes
 from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.preview import Previews
+from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.provenance import entries
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.server.limits import Limits
@@ -32,8 +32,6 @@ from adaptive_diffusion.apps.sharing import (
 from adaptive_diffusion.trajectory import Report
 
 __all__ = ["Drawn", "Model", "Picture"]
-
-_KEPT = 64  # policies, with the plans that they have made
 
 StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 """A pipeline's `callback_on_step_end`."""
@@ -89,14 +87,19 @@ class Model:
         pipe: makes pictures from a prompt, or from nothing.
         guidance: where a request has none; the pipeline's own by default.
         choice: what is skipped where a request says nothing about it; by the default tolerance.
-            Its profile also makes the plans of requests that give a number of calls.
+        profiles: the plans of requests that give a number of calls are made with the nearest.
 
     Raises:
         ValueError: if it makes something else, or needs more than a prompt.
     """
 
     def __init__(
-        self, name: str, pipe: Any, guidance: float | None = None, choice: Choice | None = None
+        self,
+        name: str,
+        pipe: Any,
+        guidance: float | None = None,
+        choice: Choice | None = None,
+        profiles: Source | None = None,
     ) -> None:
         reason = _reason_against(pipe)
         if reason is not None:
@@ -104,8 +107,8 @@ class Model:
         self.name = name
         self.pipe = pipe
         self.choice = choice or choose()
+        self.profiles = profiles
         self._guidance = guidance
-        self._policy_of = functools.lru_cache(_KEPT)(lambda asked: asked.policy_for(pipe))
         self._editors = {edit: editing_pipeline(pipe, edit) for edit in (REDRAWING, INPAINTING)}
 
     def check(self, picture: Picture, limits: Limits) -> None:
@@ -170,30 +173,39 @@ class Model:
             )
         torch.manual_seed(picture.seed)  # for what a pipeline draws without its generator
         try:
-            with accelerate(pipe, self._policy_of(picture.choice), on_step=see) as run:
+            skipping = picture.choice.settle(pipe, picture.steps, self._guidance_of(picture))
+            with accelerate(pipe, skipping.policy, on_step=see) as run:
                 result = pipe(**self._arguments(pipe, picture, callbacks))
         except ValueError as error:
             if has_begun:
                 raise
             raise InvalidRequestError(f"{self.name} does not take that: {error}") from error
         image = _image(result, pipe)
-        notes = picture.choice.misfits(pipe, picture.steps) + run.report.notes
-        return Drawn(image, run.report, notes, self._entries(picture, image, run.report, pipe))
+        written = self._entries(picture, image, run.report, pipe, skipping)
+        return Drawn(image, run.report, [*skipping.notes, *run.report.notes], written)
 
     def _entries(
-        self, picture: Picture, image: Image.Image, report: Report, pipe: Any
+        self,
+        picture: Picture,
+        image: Image.Image,
+        report: Report,
+        pipe: Any,
+        skipping: Skipping,
     ) -> dict[str, str]:
         asked = {
             "prompt": picture.prompt,
             "negative_prompt": picture.negative_prompt,
             "seed": picture.seed,
             "steps": picture.steps,
-            "guidance": self._guidance if picture.guidance is None else picture.guidance,
+            "guidance": self._guidance_of(picture),
             "size": f"{image.width}x{image.height}",
             "strength": picture.strength,
         }
-        source = {"model": self.name, **picture.choice.source}
+        source = {"model": self.name, **skipping.source}
         return entries(asked, report.mask[0], report.policy, pipe, source)
+
+    def _guidance_of(self, picture: Picture) -> float | None:
+        return self._guidance if picture.guidance is None else picture.guidance
 
     def _check_work(self, picture: Picture, limits: Limits) -> None:
         """A large picture of a small model would hold up those of all others for minutes."""
@@ -239,14 +251,13 @@ class Model:
         self, pipe: Any, picture: Picture, callbacks: Sequence[StepEnd]
     ) -> dict[str, Any]:
         takes = inspect.signature(type(pipe).__call__).parameters
-        guidance = self._guidance if picture.guidance is None else picture.guidance
         width, height = picture.size or (None, None)
         wanted: dict[str, Any] = {
             "prompt": picture.prompt,
             "negative_prompt": picture.negative_prompt,
             "num_inference_steps": picture.steps,
             "generator": torch.Generator("cpu").manual_seed(picture.seed),
-            "guidance_scale": guidance,
+            "guidance_scale": self._guidance_of(picture),
             "width": width,
             "height": height,
             "image": picture.image,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adaptive_diffusion.apps.choice import Choice, choose
+from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.server.limits import Limits
-from adaptive_diffusion.policies import ErrorControlled, Planned
+from adaptive_diffusion.policies import ErrorControlled
 
 __all__ = ["Edit", "Generation"]
 
@@ -91,10 +91,10 @@ class Generation(BaseModel):
         width, height = self.size.split("x")
         return int(width), int(height)
 
-    def choose(self, default: Choice) -> Choice:
-        """What nfe, tolerance or quality asks for; a plan is made with the default's profile."""
+    def choose(self, default: Choice, profiles: Source | None) -> Choice:
+        """What nfe, tolerance or quality asks for; a plan is made with one of the profiles."""
         if self.nfe is not None:
-            return replace(default, policy=Planned(self.nfe))
+            return choose(nfe=self.nfe, profiles=profiles)
         if self.tolerance is not None:
             return Choice(ErrorControlled(self.tolerance))
         if self.quality == "auto":
