@@ -39,6 +39,13 @@ def test_so_is_one_that_is_put_together_anew_at_every_step(at: int) -> None:
     assert changes(lambda step: embedding(int(step >= at))) == [at]
 
 
+@given(first=st.integers(2, 5), rest=st.integers(2, 4))
+def test_so_is_the_one_after_it(first: int, rest: int) -> None:
+    """A prompt that has changed once is no moving value."""
+    second = first + rest
+    assert changes(lambda step: embedding((step >= first) + (step >= second))) == [first, second]
+
+
 @given(at=st.integers(3, STEPS - 1))
 def test_so_is_one_that_is_written_over(at: int) -> None:
     prompt = embedding(0)

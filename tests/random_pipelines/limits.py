@@ -53,6 +53,10 @@ _MAKES_MORE_OF_ANSWERS = (
     {"layout": "asked one by one"},
     {"writes": "pipeline into the output"},
 )
+_COMES = ("begins late", "has a gap", "negative has a gap")
+_RENEWED = ("new tensor", "in place", "one sample")
+_ALL_SKIPPED = plans_of("ccc.........,ccc.........")
+_KNOWN_LATE = "a buffer that is written at every step is known to rest only after three"
 _ASKS = ("asks after the step", "asks before the step", "asks for one sample", "asks at the sample")
 
 FAULTS = (
@@ -60,19 +64,34 @@ FAULTS = (
     Fault(
         {
             "change": "scalar",
-            "guidance": ("begins late", "ends early", "has a gap", "negative has a gap"),
+            "guidance": (*_COMES, "ends early"),
         },
         "a number that changes soon after its branch has come is not noticed",
         plans=plans_of("c.cccc.cc...,c.ccc.ccc.cc"),
     ),
     Fault(
+        {"condition": ("numbers", "rows"), "change": _RENEWED, "guidance": _COMES},
+        "numbers and vectors that change soon after their branch has come are not noticed",
+        plans=_ALL_SKIPPED,
+    ),
+    Fault(
+        {"change": _RENEWED, "guidance": _COMES, "steps": "7"},
+        "what changes in the step after its branch has come is not noticed",
+        plans=_ALL_SKIPPED,
+    ),
+    Fault(
         {
             "renewed": "copied in place",
-            "change": ("in place", "new tensor", "one sample"),
-            "guidance": ("has a gap", "begins late", "negative has a gap"),
+            "change": _RENEWED,
+            "guidance": _COMES,
         },
-        "a buffer that is written at every step is known to rest only after three",
+        _KNOWN_LATE,
         plans=plans_of("ccc.cc..c.cc,c.ccc.ccc.cc"),
+    ),
+    Fault(
+        {"condition": "rows", "renewed": "copied in place", "change": _RENEWED, "steps": "7"},
+        _KNOWN_LATE,
+        plans=_ALL_SKIPPED,
     ),
     *(
         Fault(

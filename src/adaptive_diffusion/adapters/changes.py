@@ -87,7 +87,7 @@ class _Value:
         is_number = value.ndim < 2 if isinstance(value, Tensor) else not isinstance(value, bytes)
         rested = self._rests >= (_RESTS_OF_NUMBERS if is_number else 1)
         self._rests = self._rests + 1 if is_still else 0
-        self._was_seen_to_move = is_still is False
+        self._was_seen_to_move = is_still is False and not rested  # else it may rest again
         self._keep(value, bool(is_still))
         return rested and not is_still
 
