@@ -99,6 +99,25 @@ def test_a_run_that_goes_twice_as_far_must_promise_half_the_error(half: int, c: 
     assert every / second == pytest.approx(2 * (1 * 2) / (1 * 3), rel=0.06)
 
 
+@given(traces(good_errors), st.floats(1e-3, 1), st.floats(0.1, 10))
+def test_an_error_counts_by_the_gain_of_its_step_and_by_nothing_else(
+    trace: Trace, tolerance: float, factor: float
+) -> None:
+    """Steps that move the sample so many times as far; the noise that is left does not matter."""
+    schedule = trace.schedule
+    farther = dataclasses.replace(
+        schedule,
+        gains=tuple(factor * gain for gain in schedule.gains),
+        noise=(0.5,) * len(schedule),
+    )
+    scaled = ErrorControlled(tolerance * factor).decide(
+        dataclasses.replace(trace, schedule=farther)
+    )
+    # a tolerance at the very edge may round to either side
+    near = {ErrorControlled(tolerance * (1 + d)).decide(trace) for d in (-1e-9, 0, 1e-9)}
+    assert scaled in near
+
+
 @given(st.integers(4, 20), st.floats(1e-4, 1e-2), st.floats(1.1, 10))
 def test_an_error_that_grows_is_trusted_less_than_one_that_stays(
     done: int, error: float, factor: float
