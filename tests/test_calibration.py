@@ -22,6 +22,7 @@ import adaptive_diffusion as ad
 from adaptive_diffusion.evidence import Goal
 from adaptive_diffusion.miniatures import miniatures
 from adaptive_diffusion.numerics.spectrogram import spectrogram
+from adaptive_diffusion.plan_finder import NUGGETS
 
 PROMPTS = [f"{colour} {thing}" for colour in ("a red", "a dark") for thing in ("fox", "lighthouse")]
 
@@ -140,8 +141,9 @@ def test_it_takes_few_runs_and_tells_of_each() -> None:
     pipe, told = ToyPipeline(), []
     calibrate(pipe, target_psnr=50, notify=told.append)
     measuring = 2 + 2 * (1 + 10)  # recorded; displaced, and disturbed at ten steps
-    bisection = 2 * 4 * 5  # with four nuggets each
-    ratios, held_out, careful = 2 * 4 * 5, 2 * 6, 5 * (2 * 4 + 2)  # a few more careful plans
+    tried = 2 * len(NUGGETS)  # runs for a number of calls
+    bisection = tried * 5
+    ratios, held_out, careful = tried * 5, 2 * 6, 5 * (tried + 2)  # a few more careful plans
     assert pipe.calls <= 2 + measuring + bisection + ratios + held_out + careful
     assert told[:2] == ["recorded run 1 of 2", "recorded run 2 of 2"]
     full = [line for line in told if line.startswith("full run")]

@@ -16,8 +16,8 @@ from adaptive_diffusion.policies import Planned
 
 __all__ = ["NUGGETS", "TRIED_SAMPLES", "PlanFinder"]
 
-NUGGETS = (1e-5, 1e-4, 1e-3, 1e-2)
-"""Those that are tried."""
+NUGGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Those that are tried: small where the seed decides, large at high guidance and few calls."""
 TRIED_SAMPLES = 2
 """How many samples they are tried on."""
 

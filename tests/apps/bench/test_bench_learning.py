@@ -13,6 +13,7 @@ from adaptive_diffusion.apps.bench import learning
 from adaptive_diffusion.apps.bench.learning import LEARNING_SAMPLES, Learner, search_plan
 from adaptive_diffusion.apps.sampling import Sample, Sampler, Settings
 from adaptive_diffusion.measurement import calls_needed
+from adaptive_diffusion.plan_finder import NUGGETS
 from adaptive_diffusion.policies import FixedSchedule, Planned
 
 STEPS = 8
@@ -72,7 +73,7 @@ def test_a_measured_plan_has_exactly_so_many_calls_and_is_found_once(sampler):
     assert learned.policy.loops
     batch = sampler.run([Sample("a boat", 0)], learned.policy)
     assert [sum(mask) for mask in batch.masks] == [4]
-    trials, references = 4 * 2 * 4, 2 * STEPS
+    trials, references = len(NUGGETS) * 2 * 4, 2 * STEPS
     assert learned.evaluations == calls_needed(STEPS, LEARNING_SAMPLES, 2) + trials + references
     assert learner.measured(4) is learned
 

@@ -233,7 +233,7 @@ def _measured_row(calls: int) -> Row:
         MEASURED,
         learn=lambda learner: learner.measured(calls),
         calls=calls,
-        learning_runs=16,  # 8 to try nuggets, and this row's share in the measurement
+        learning_runs=20,  # 12 to try nuggets, and this row's share in the measurement
     )
 
 
