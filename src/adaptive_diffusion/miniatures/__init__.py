@@ -33,7 +33,7 @@ GUIDANCE = {
     "emoji-dit": 3.0,
     "motion": 3.0,
     "motion-dit": 3.0,
-    "scenes": 4.0,
+    "scenes": 7.5,
     "sounds": 2.5,
 }
 """The guidance scale at which what a miniature makes is best; pass it to the pipeline's call."""
