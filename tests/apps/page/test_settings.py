@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 from profiles import measured_profile
 from tiny_pipelines import TINY_PIPELINES
 
+from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.profiles import Profiles, Source
+from adaptive_diffusion.apps.sharing import own_side
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned
 
@@ -136,14 +140,39 @@ def test_a_negative_prompt_goes_to_models_that_take_one(values: dict[str, Any]) 
     assert asked.sampler(TINY_PIPELINES["ddim"].make()).settings.negative_prompt is None
 
 
+def test_a_control_image_goes_to_models_with_a_controlnet(
+    models: Models, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Reduced to the model's own size: a photograph would decide the size of the picture."""
+    Image.new("RGB", (640, 320)).save(tmp_path / "edges.png")
+    values |= {"Control image": str(tmp_path / "edges.png")}
+    asked = Controls.read(*values.values())
+    pipe = TINY_PIPELINES["controlnet"].make()
+    settings = asked.sampler(pipe).settings
+    assert max(settings.control_image.size) == own_side(pipe)
+    assert asked.sampler(TINY_PIPELINES["sd15"].make()).settings.control_image is None
+    assert "control_image" not in asked.source(models)
+    with_one = Models(["emoji"], LoadOptions(controlnet="owner/name"))
+    assert asked.source(with_one)["control_image"] == "edges.png"
+    with pytest.raises(ValueError, match="goes by a control image: add one in the settings"):
+        replace(asked, control=None).sampler(pipe)
+
+
+def test_a_control_image_is_asked_for_where_there_is_a_controlnet(model: Path) -> None:
+    assert controls(Models(["emoji"], LoadOptions(controlnet="owner/name"))).control.visible
+    made = controls(Models(["emoji", str(model)]))
+    assert not made.control.visible
+    assert made._follow_model(str(model), "quality")[-1] == gr.update(visible=False)
+
+
 def test_a_model_is_offered_what_it_takes(model: Path) -> None:
     made = controls(Models(["emoji", "digits", str(model)]))
-    ways, schedulers, guidance, negative = made._follow_model("digits", "profile")
+    ways, schedulers, guidance, negative, _ = made._follow_model("digits", "profile")
     assert (ways["value"], ways["choices"][-1]) == ("profile", "profile")
     assert schedulers["choices"] == ["the model's own", "ddim"]
     assert not guidance["visible"]
     assert not negative["visible"]
-    ways, schedulers, guidance, negative = made._follow_model(str(model), "profile")
+    ways, schedulers, guidance, negative, _ = made._follow_model(str(model), "profile")
     assert ways == gr.update(choices=["quality", "tolerance", "calls"], value="quality")
     assert "euler" in schedulers["choices"]
     assert "flow-euler" not in schedulers["choices"]
