@@ -158,13 +158,6 @@ def test_a_control_image_goes_to_models_with_a_controlnet(
         replace(asked, control=None).sampler(pipe)
 
 
-def test_a_control_image_is_asked_for_where_there_is_a_controlnet(model: Path) -> None:
-    assert controls(Models(["emoji"], LoadOptions(controlnet="owner/name"))).control.visible
-    made = controls(Models(["emoji", str(model)]))
-    assert not made.control.visible
-    assert made._follow_model(str(model), "quality")[-1] == gr.update(visible=False)
-
-
 def test_a_model_is_offered_what_it_takes(model: Path) -> None:
     made = controls(Models(["emoji", "digits", str(model)]))
     ways, schedulers, guidance, negative, _ = made._follow_model("digits", "profile")
@@ -172,10 +165,12 @@ def test_a_model_is_offered_what_it_takes(model: Path) -> None:
     assert schedulers["choices"] == ["the model's own", "ddim"]
     assert not guidance["visible"]
     assert not negative["visible"]
-    ways, schedulers, guidance, negative, _ = made._follow_model(str(model), "profile")
+    ways, schedulers, guidance, negative, control = made._follow_model(str(model), "profile")
     assert ways == gr.update(choices=["quality", "tolerance", "calls"], value="quality")
     assert "euler" in schedulers["choices"]
     assert "flow-euler" not in schedulers["choices"]
     assert guidance["value"] == 5.0
     assert guidance["visible"]
     assert negative["visible"]
+    assert not control["visible"]
+    assert controls(Models(["emoji"], LoadOptions(controlnet="owner/name"))).control.visible

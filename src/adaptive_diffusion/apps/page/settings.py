@@ -200,6 +200,7 @@ class Controls:
             visible=traits.takes("negative_prompt"),
             elem_id="negative-prompt",
         )
+        self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
         self.control = gr.Image(
             type="filepath",
             label="Control image",
@@ -208,7 +209,6 @@ class Controls:
             visible=models.takes_control(first),
             elem_id="control",
         )
-        self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.way.change(
             lambda way: [gr.update(visible=way == each) for each in _WAYS],
@@ -238,8 +238,8 @@ class Controls:
             self.scheduler,
             self.guidance,
             self.negative_prompt,
-            self.control,
             self.seed,
+            self.control,
         ]
 
     @staticmethod
@@ -255,8 +255,8 @@ class Controls:
         scheduler: str,
         guidance: float | None,
         negative_prompt: str,
-        control: str | None,
         seed: float | None,
+        control: str | None,
     ) -> Asked:
         """What the components' values ask for.
 
