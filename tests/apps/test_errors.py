@@ -156,7 +156,7 @@ def test_a_missing_extra_says_what_to_install(cli, tmp_path, monkeypatch, missin
 
     monkeypatch.setattr(builtins, "__import__", without)
     done = cli("compare", "--model", "digits", "--out", tmp_path)
-    words = 'install the extra cli; in a checkout, pip install ".[cli]"'
+    words = 'install the extra cli; in a checkout, pip install -e ".[cli]"'
     assert done.error == f"error: {missing} is not installed: {words}"
 
 
