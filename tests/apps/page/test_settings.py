@@ -154,7 +154,7 @@ def test_a_control_image_goes_to_models_with_a_controlnet(
     assert "control_image" not in asked.source(models)
     with_one = Models(["emoji"], LoadOptions(controlnet="owner/name"))
     assert asked.source(with_one)["control_image"] == "edges.png"
-    with pytest.raises(ValueError, match="goes by a control image: add one in the settings"):
+    with pytest.raises(ValueError, match="needs a control image: add one in the settings"):
         replace(asked, control=None).sampler(pipe)
 
 

@@ -121,7 +121,7 @@ class Asked:
         if "ControlNet" not in type(pipe).__name__:
             return None
         if self.control is None:
-            raise ValueError(f"{self.model} goes by a control image: add one in the settings")
+            raise ValueError(f"{self.model} needs a control image: add one in the settings")
         picture = open_picture(Path(self.control))
         return picture.resize(editing_size(pipe, picture.size, LARGEST))
 
