@@ -145,11 +145,13 @@ def test_a_control_image_goes_to_models_with_a_controlnet(
 ) -> None:
     """Reduced to the model's own size: a photograph would decide the size of the picture."""
     Image.new("RGB", (640, 320)).save(tmp_path / "edges.png")
-    values |= {"Control image": str(tmp_path / "edges.png")}
+    values |= {"Control image": str(tmp_path / "edges.png"), "Steps of the full run": 2}
     asked = Controls.read(*values.values())
     pipe = TINY_PIPELINES["controlnet"].make()
-    settings = asked.sampler(pipe).settings
-    assert max(settings.control_image.size) == own_side(pipe)
+    sampler = asked.sampler(pipe)
+    assert max(sampler.settings.control_image.size) == own_side(pipe)
+    [made] = sampler.run(sampler.plan(["a house"], 1, asked.seed)).made
+    assert made.still.shape[:2] == sampler.settings.control_image.size[::-1]
     assert asked.sampler(TINY_PIPELINES["sd15"].make()).settings.control_image is None
     assert "control_image" not in asked.source(models)
     with_one = Models(["emoji"], LoadOptions(controlnet="owner/name"))
