@@ -13,7 +13,6 @@ from PIL import Image
 from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.comparison import compare
-from adaptive_diffusion.apps.figure import _amplification
 from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.miniatures import miniatures
 from adaptive_diffusion.policies import ErrorControlled, ThirdOrder
@@ -170,15 +169,6 @@ def test_other_settings_overwrite_nothing_and_the_same_ones_do(cli, model, tmp_p
     (tmp_path / "report.json").write_text("[1]")
     assert str(tmp_path / "compare-4.png") in cli("compare", "x", *options, "--steps", 6).out
     assert (tmp_path / "report.json").read_text() == "[1]"
-
-
-def test_the_figures_differences_have_one_scale_that_shows_the_largest():
-    full = np.full((4, 4, 3), 0.5)
-    near, far = full + 0.001, full + 0.02
-    assert _amplification([[full, near, far]]) == 32  # 0.64 of white; 64 would be beyond it
-    assert _amplification([[full, near, near], [full, near, far]]) == 32
-    assert _amplification([[full, full, full]]) == 256
-    assert _amplification([[full, full + 0.5, full]]) == 2
 
 
 @pytest.mark.skipif("digits" not in miniatures(), reason="the miniature is not at hand")

@@ -91,6 +91,11 @@ def test_a_miniature_with_a_loop_of_its_own_says_how_it_is_used(cli, tmp_path, c
     assert "load_miniature('motions') gives it in Python, docs/other-data.md shows" in done.error
 
 
+def test_a_page_has_a_controlnet_for_one_model(cli):
+    done = cli("ui", "--model", "emoji", "--model", "digits", "--controlnet", "owner/name")
+    assert "--controlnet is for one model" in done.error
+
+
 def test_a_hub_id_that_is_not_to_be_had(cli, tmp_path):
     done = cli("generate", "x", "--model", "no-one/nothing", "--out", tmp_path)
     assert "no folder 'no-one/nothing' here, and the hub gave no such model" in done.error
@@ -151,7 +156,7 @@ def test_a_missing_extra_says_what_to_install(cli, tmp_path, monkeypatch, missin
 
     monkeypatch.setattr(builtins, "__import__", without)
     done = cli("compare", "--model", "digits", "--out", tmp_path)
-    words = 'install the extra cli; in a checkout, pip install ".[cli]"'
+    words = 'install the extra cli; in a checkout, pip install -e ".[cli]"'
     assert done.error == f"error: {missing} is not installed: {words}"
 
 

@@ -16,7 +16,15 @@ from PIL import ExifTags, Image, ImageSequence
 
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness
 from adaptive_diffusion.apps.encoding import OWN_TEXT, encode_image, enlarged
-from adaptive_diffusion.apps.media import SUFFIXES, Clip, Medium, Picture, Sound, media_of
+from adaptive_diffusion.apps.media import (
+    SUFFIXES,
+    Clip,
+    Medium,
+    Picture,
+    Sound,
+    amplification,
+    media_of,
+)
 
 ENTRIES = {"prompt": "ein großer Apfel", "seed": "3"}
 RATE = 8000
@@ -51,6 +59,14 @@ def test_every_kind_can_be_looked_at_and_compared(index):
     decibels, similarity = closeness(made, other)
     assert 0 < decibels < 40
     assert similarity < 0.9
+
+
+def test_differences_have_one_scale_that_shows_the_largest():
+    near, far = np.full((4, 4, 3), 0.001), np.full((4, 4, 3), -0.02)
+    assert amplification([near, far]) == 32  # 0.64 of white; 64 would be beyond it
+    assert amplification([near, near, near, far]) == 32
+    assert amplification([np.zeros((4, 4, 3))]) == 256
+    assert amplification([np.full((4, 4, 3), 0.5)]) == 2
 
 
 def test_a_still_shows_the_first_and_the_last_frame_of_a_clip():

@@ -168,7 +168,7 @@ def test_a_single_file_says_which_configuration_it_needs(cli, tmp_path):
     for name in ("broken.safetensors", "model.ckpt"):
         (tmp_path / name).write_bytes(b"\x03")
         error = cli("generate", "x", "--model", tmp_path / name, "--out", tmp_path / "out").error
-        assert "is no .safetensors file" in error
+        assert "is not a .safetensors file" in error
     assert "no model" in cli("generate", "x", "--model", "gone.safetensors").error
 
 

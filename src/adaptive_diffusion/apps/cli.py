@@ -83,7 +83,7 @@ def _explain_missing(error: ImportError) -> str:
 
 def _come_by(extra: str) -> str:
     """How to install an extra: the package is on no index, so that its name alone is not enough."""
-    return f'install the extra {extra}; in a checkout, pip install ".[{extra}]"'
+    return f'install the extra {extra}; in a checkout, pip install -e ".[{extra}]"'
 
 
 if __name__ == "__main__":

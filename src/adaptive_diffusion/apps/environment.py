@@ -31,7 +31,8 @@ def describe_device(device: torch.device | None = None) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        return f"cpu ({_processor()}, {threads} thread{'s' if threads > 1 else ''})"
     return str(device)
 
 

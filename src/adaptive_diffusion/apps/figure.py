@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from adaptive_diffusion.apps.comparison import Comparison
 from adaptive_diffusion.apps.display import decibels, rival_name, similarity
 from adaptive_diffusion.apps.encoding import to_bytes
+from adaptive_diffusion.apps.media import amplification
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,6 @@ _SIDE = 2.2  # inches of a picture
 _LOWEST_ROW = 1.8  # what the panel's text needs
 _PANEL = 4.2
 _PICTURES = 5  # in a row
-_MOST_AMPLIFIED = 256
 _GAP = 0.14
 _HEAD = 0.86  # above the rows, for title and headings
 _MARGIN = 0.25
@@ -48,8 +48,8 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
     """Draws the comparison, one row per sample (the first `MAX_ROWS` of them)."""
     rows = min(len(comparison.samples), MAX_ROWS)
     made = [_made(comparison, row) for row in range(rows)]
-    amplification = _amplification(made)
-    stills = [_with_differences(pictures, amplification) for pictures in made]
+    scale = amplification(other - full for full, *others in made for other in others)
+    stills = [_with_differences(pictures, scale) for pictures in made]
     tallest = max(full.shape[0] / full.shape[1] for full, *_ in stills)
     row_height = max(_SIDE * tallest, _LOWEST_ROW)
     width = 2 * _MARGIN + _PICTURES * (_SIDE + _GAP) + _PANEL
@@ -71,8 +71,8 @@ def save_figure(path: Path, comparison: Comparison, title: str) -> None:
         "full",
         "accelerated",
         f"fewer steps at the same cost ({fewer})",
-        f"accelerated − full, ×{amplification}",
-        f"fewer steps − full, ×{amplification}",
+        f"accelerated − full, ×{scale}",
+        f"fewer steps − full, ×{scale}",
     )
     for row, pictures in enumerate(stills):
         top = _MARGIN + _HEAD + row * (row_height + _GAP)
@@ -110,25 +110,9 @@ def _made(comparison: Comparison, row: int) -> list[np.ndarray]:
     return [media[row].still for media in ways]
 
 
-def _with_differences(made: Sequence[np.ndarray], amplification: int) -> list[np.ndarray]:
+def _with_differences(made: Sequence[np.ndarray], scale: int) -> list[np.ndarray]:
     full, *others = made
-    return [*made, *(np.abs(other - full) * amplification for other in others)]
-
-
-def _amplification(made: Sequence[Sequence[np.ndarray]]) -> int:
-    """One scale for all differences of the figure, so that they can be compared by eye.
-
-    The largest power of two that leaves nine tenths of each picture below white.
-    """
-    highest = max(
-        float(np.nan_to_num(np.quantile(np.abs(other - full), 0.9)))
-        for full, *others in made
-        for other in others
-    )
-    scale = 1
-    while scale < _MOST_AMPLIFIED and 2 * scale * highest <= 1:
-        scale *= 2
-    return scale
+    return [*made, *(np.abs(other - full) * scale for other in others)]
 
 
 def _show(axes: Axes, picture: np.ndarray) -> None:

@@ -222,7 +222,7 @@ def locate(model: str) -> Path | str:
         return at_hand[model]
     if model in miniatures():
         raise ValueError(
-            f"{model} is no pipeline of diffusers, but a model with a sampling loop of its own: "
+            f"{model} is not a pipeline of diffusers, but a model with a sampling loop of its own: "
             f"load_miniature({model!r}) gives it in Python, docs/other-data.md shows what to do"
         )
     folder = Path(model).expanduser()
@@ -236,7 +236,7 @@ def locate(model: str) -> Path | str:
     if folder.is_file():
         if folder.suffix != ".safetensors":
             raise ValueError(
-                f"model file {model!r} is no .safetensors file: others may hold code, convert it"
+                f"model file {model!r} is not a .safetensors file: others may hold code, convert it"
             )
         return folder
     if (

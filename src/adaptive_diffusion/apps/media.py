@@ -7,7 +7,7 @@ module knows which of them a sample is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -18,11 +18,9 @@ from adaptive_diffusion.adapters.diffusers.components import sampling_rate
 from adaptive_diffusion.apps.encoding import encode_gif, encode_png, encode_wav, enlarged
 from adaptive_diffusion.numerics.spectrogram import spectrogram
 
-__all__ = ["AMPLIFICATION", "SUFFIXES", "Clip", "Medium", "Picture", "Sound", "media_of"]
+__all__ = ["SUFFIXES", "Clip", "Medium", "Picture", "Sound", "amplification", "media_of"]
 
-AMPLIFICATION = 8
-"""Of the differences: the same in every picture, so that pictures can be told apart by it."""
-
+_MOST_AMPLIFIED = 256
 _MOST_FRAMES = 16  # of a clip, on its still
 _LINE = 0.8  # a light grey
 _WIDTH = 128  # pixels of a clip in a file to look at: a smaller one is enlarged
@@ -103,9 +101,11 @@ class Clip:
 
     def beside(self, reference: Clip) -> dict[str, bytes]:
         """A file to look at: the reference, the clip, and their difference, side by side."""
-        difference = np.abs(self.frames - reference.frames) * AMPLIFICATION
-        films = [enlarged(each, _WIDTH) for each in (reference.frames, self.frames, difference)]
-        shows = f"full, accelerated, difference x{AMPLIFICATION}"
+        difference = np.abs(self.frames - reference.frames)
+        scale = amplification([difference])
+        shown = (reference.frames, self.frames, difference * scale)
+        films = [enlarged(each, _WIDTH) for each in shown]
+        shows = f"full, accelerated, difference x{scale}"
         return {".gif": encode_gif(np.concatenate(films, axis=2), {"shows": shows})}
 
 
@@ -167,6 +167,18 @@ def media_of(result: Any, pipe: Any) -> list[Medium]:
             "Python, after enable(pipe)"
         )
     return [Picture(each) if each.ndim == 3 else Clip(each) for each in pixels]
+
+
+def amplification(differences: Iterable[np.ndarray]) -> int:
+    """One factor for differences of pictures, so that they can be seen, and compared by eye.
+
+    The largest power of two, 256 at most, that leaves nine tenths of each below white.
+    """
+    highest = max(float(np.nan_to_num(np.quantile(np.abs(each), 0.9))) for each in differences)
+    scale = 1
+    while scale < _MOST_AMPLIFIED and 2 * scale * highest <= 1:
+        scale *= 2
+    return scale
 
 
 def _sheet(frames: np.ndarray, across: int) -> np.ndarray:

@@ -205,7 +205,7 @@ class Sampler:
         arguments |= own
         name = type(self.pipe).__name__
         if "ControlNet" in name and self.control_parameter not in arguments:
-            raise ValueError(f"{name} goes by a picture: give it as --control-image FILE")
+            raise ValueError(f"{name} needs a control image: give it as --control-image FILE")
         return arguments
 
     def _check(self, parameter: str, option: str, value: object) -> None:

@@ -164,4 +164,4 @@ def _header(file: Path) -> dict[str, dict[str, Any]]:
         header.pop("__metadata__", None)
         return dict(header)
     except (OSError, struct.error, ValueError, AttributeError) as error:
-        raise ValueError(f"{file} is no {_SUFFIX} file: {error}") from error
+        raise ValueError(f"{file} is not a {_SUFFIX} file: {error}") from error

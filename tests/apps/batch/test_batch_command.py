@@ -468,7 +468,7 @@ def test_ray_is_an_extra(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     done = cli("batch", write(tmp_path, seeds(1)), "--engine", "ray", "--out", tmp_path)
     assert done.error == (
-        'error: ray is not installed: install the extra ray; in a checkout, pip install ".[ray]"'
+        'error: ray is not installed: install the extra ray; in a checkout, pip install -e ".[ray]"'
     )
 
 

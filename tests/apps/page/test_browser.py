@@ -86,6 +86,7 @@ def test_enter_generates_both_and_says_how_close_they_are(page: Any) -> None:
     assert page.locator("#generate-fast-status .computed").count() == computed
     assert page.locator("#generate-slider img").count() == 2
     assert page.locator("#generate-difference img").count() == 1
+    assert "Difference, amplified" in page.inner_text("#generate-difference")
 
 
 def test_it_is_seen_at_once_that_a_model_is_loaded(page: Any) -> None:

@@ -14,7 +14,6 @@ from toy_statistics import statistics_on
 
 from adaptive_diffusion.apps.media import Picture, Sound
 from adaptive_diffusion.apps.page.drawing import (
-    amplified_difference,
     batch_status,
     fidelity,
     pictures,
@@ -101,9 +100,8 @@ def test_a_finished_picture_is_a_file_that_says_how_it_was_made() -> None:
     assert entries_of(Path(path)) == dict(ENTRIES)
 
 
-def test_differences_are_amplified_and_fidelity_is_told() -> None:
+def test_fidelity_is_told() -> None:
     image = np.full((384, 384, 3), 0.5, dtype=np.float32)
     other = image + 0.02
-    assert (amplified_difference(image, other) == round(0.16 * 255)).all()
     assert fidelity(Picture(image), Picture(image)) == "PSNR identical"
     assert fidelity(Picture(other), Picture(image)) == "PSNR 34.0 dB"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 from profiles import measured_profile
 from tiny_pipelines import TINY_PIPELINES
 
+from adaptive_diffusion.apps.loading import LoadOptions
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.settings import Asked, Controls
 from adaptive_diffusion.apps.profiles import Profiles, Source
+from adaptive_diffusion.apps.sharing import own_side
 from adaptive_diffusion.errors import PolicyError, ProfileError
 from adaptive_diffusion.policies import ErrorControlled, Planned
 
@@ -136,17 +140,39 @@ def test_a_negative_prompt_goes_to_models_that_take_one(values: dict[str, Any]) 
     assert asked.sampler(TINY_PIPELINES["ddim"].make()).settings.negative_prompt is None
 
 
+def test_a_control_image_goes_to_models_with_a_controlnet(
+    models: Models, values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Reduced to the model's own size: a photograph would decide the size of the picture."""
+    Image.new("RGB", (640, 320)).save(tmp_path / "edges.png")
+    values |= {"Control image": str(tmp_path / "edges.png"), "Steps of the full run": 2}
+    asked = Controls.read(*values.values())
+    pipe = TINY_PIPELINES["controlnet"].make()
+    sampler = asked.sampler(pipe)
+    assert max(sampler.settings.control_image.size) == own_side(pipe)
+    [made] = sampler.run(sampler.plan(["a house"], 1, asked.seed)).made
+    assert made.still.shape[:2] == sampler.settings.control_image.size[::-1]
+    assert asked.sampler(TINY_PIPELINES["sd15"].make()).settings.control_image is None
+    assert "control_image" not in asked.source(models)
+    with_one = Models(["emoji"], LoadOptions(controlnet="owner/name"))
+    assert asked.source(with_one)["control_image"] == "edges.png"
+    with pytest.raises(ValueError, match="needs a control image: add one in the settings"):
+        replace(asked, control=None).sampler(pipe)
+
+
 def test_a_model_is_offered_what_it_takes(model: Path) -> None:
     made = controls(Models(["emoji", "digits", str(model)]))
-    ways, schedulers, guidance, negative = made._follow_model("digits", "profile")
+    ways, schedulers, guidance, negative, _ = made._follow_model("digits", "profile")
     assert (ways["value"], ways["choices"][-1]) == ("profile", "profile")
     assert schedulers["choices"] == ["the model's own", "ddim"]
     assert not guidance["visible"]
     assert not negative["visible"]
-    ways, schedulers, guidance, negative = made._follow_model(str(model), "profile")
+    ways, schedulers, guidance, negative, control = made._follow_model(str(model), "profile")
     assert ways == gr.update(choices=["quality", "tolerance", "calls"], value="quality")
     assert "euler" in schedulers["choices"]
     assert "flow-euler" not in schedulers["choices"]
     assert guidance["value"] == 5.0
     assert guidance["visible"]
     assert negative["visible"]
+    assert not control["visible"]
+    assert controls(Models(["emoji"], LoadOptions(controlnet="owner/name"))).control.visible

@@ -478,7 +478,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str, str]] = [
     ({"extensions": {"nfe": STEPS + 1}}, "nfe", f"at most {STEPS}"),
     ({"extensions": {"nfe": 4, "tolerance": 1}}, "nfe", "give nfe or tolerance, not both"),
     ({"extensions": {"nfe": 4, "quality": "fast"}}, "nfe", "give nfe or quality, not both"),
-    ({"extensions": {"tolerence": 1}}, "tolerence", "not permitted"),
+    ({"extensions": {"tolerence": 1}}, "tolerence", "no argument 'tolerence': the page /docs"),
     ({"extensions": {"seed": -1}}, "seed", "greater than"),
     ({"extensions": {"quality": "ultra"}}, "quality", "'faithful'"),
     ({"n": 11}, "n", "at most 10"),

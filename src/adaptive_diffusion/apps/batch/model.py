@@ -82,7 +82,7 @@ def _fingerprint(folder: Path) -> str:
     try:
         parts = [name for name in json.loads(index.read_bytes()) if not name.startswith("_")]
     except ValueError as error:
-        raise ValueError(f"model folder {str(folder)!r}: {index.name} is no JSON") from error
+        raise ValueError(f"model folder {str(folder)!r}: {index.name} is not JSON") from error
     inside = [file for part in parts for file in (folder / part).rglob("*") if file.is_file()]
     total = hashlib.sha256()
     for file in sorted([index, *inside]):

@@ -20,7 +20,7 @@ def doctor(
     model: Annotated[
         str,
         typer.Argument(
-            help="A folder, a hub id, or a miniature: emoji, emoji-dit, digits.",
+            help="A folder, a .safetensors file, a hub id, or a miniature such as emoji.",
             metavar="MODEL",
         ),
     ],

@@ -93,7 +93,8 @@ class PromptOptions:
     """What to make: prompts, and how many samples of each."""
 
     prompts: Annotated[
-        list[str] | None, typer.Argument(help="What to draw.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="What to draw.", metavar="[PROMPT]...", show_default=False),
     ] = None
     prompts_file: Annotated[
         Path | None,
@@ -174,7 +175,8 @@ class ModelOptions(LoadingOptions):
     model: Annotated[
         str,
         typer.Option(
-            help="A folder, a .safetensors file, a hub id, or a miniature: emoji, emoji-dit, digits"
+            help="A folder, a .safetensors file, a hub id, or a miniature such as emoji, digits or "
+            "scenes (`info` lists them)."
         ),
     ] = "emoji"
     controlnet: Annotated[

@@ -24,7 +24,12 @@ def serve(
     loading: LoadingOptions,
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A folder, a hub id, or a miniature; emoji. Repeatable."),
+        typer.Option(
+            "--model",
+            help="A folder, a .safetensors file, a hub id, or a miniature; emoji by default. "
+            "Repeatable.",
+            metavar="MODEL",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,

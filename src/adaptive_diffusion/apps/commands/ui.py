@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,7 +16,17 @@ def ui(
     loading: LoadingOptions,
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A miniature, a folder or a hub id; may be given repeatedly."),
+        typer.Option(
+            "--model",
+            help="A folder, a .safetensors file, a hub id, or a miniature. Repeatable.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    controlnet: Annotated[
+        str | None,
+        typer.Option(
+            help="A ControlNet for the model; the page takes its picture.", metavar="FOLDER_OR_ID"
+        ),
     ] = None,
     profiles: NamedProfiles = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -30,7 +41,10 @@ def ui(
     from adaptive_diffusion.miniatures import pipeline_miniatures
 
     names = models or sorted(pipeline_miniatures(), key=lambda name: name != "emoji")
-    options = loading.options()
+    if controlnet is not None and len(names) > 1:
+        raise ValueError("--controlnet is for one model: say which with one --model")
+    options = replace(loading.options(), controlnet=controlnet)
+    options.check()
     for name in names:
         locate(name)  # raises on one that can't be loaded, before seconds of imports
     found = Profiles.of_options(names, profiles or [], loading.revision)

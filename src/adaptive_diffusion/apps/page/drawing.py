@@ -13,13 +13,12 @@ import numpy as np
 from adaptive_diffusion.apps.closeness import closeness
 from adaptive_diffusion.apps.display import decibels
 from adaptive_diffusion.apps.encoding import enlarged, to_bytes
-from adaptive_diffusion.apps.media import AMPLIFICATION, Medium, Picture
+from adaptive_diffusion.apps.media import Medium, Picture
 from adaptive_diffusion.apps.page.race import View
 from adaptive_diffusion.policies import Planned, Policy
 
 __all__ = [
     "SMALLEST",
-    "amplified_difference",
     "batch_status",
     "cancelled",
     "fidelity",
@@ -64,11 +63,6 @@ def pictures(view: View) -> list[Any]:
         temporary_file(medium, entries) if isinstance(medium, Picture) else pixels(medium.still)
         for medium, entries in zip(view.made or (), view.entries, strict=True)
     ]
-
-
-def amplified_difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """What is different, made visible."""
-    return pixels(np.abs(image - reference) * AMPLIFICATION)
 
 
 def fidelity(made: Medium, reference: Medium) -> str:

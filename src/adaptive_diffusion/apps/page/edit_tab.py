@@ -15,7 +15,7 @@ from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
 from adaptive_diffusion.apps.page.prompts import FIRST_PROMPTS, prompt_box
 from adaptive_diffusion.apps.page.running import Runs
-from adaptive_diffusion.apps.page.settings import Asked, Controls
+from adaptive_diffusion.apps.page.settings import LARGEST, Asked, Controls
 from adaptive_diffusion.apps.page.sides import Sides
 from adaptive_diffusion.apps.sampling import Sample, Sampler
 from adaptive_diffusion.apps.sharing import INPAINTING, REDRAWING, editing_size
@@ -25,8 +25,6 @@ __all__ = ["edit_tab"]
 _KNOWN = FIRST_PROMPTS | {"emoji": "a green apple"}
 _REDRAW = "redraw all (image-to-image)"
 _REPAINT = "repaint what is brushed (inpainting)"
-_LARGEST = 1024
-"""Pixels of a picture's longer side; larger ones are reduced."""
 
 
 def edit_tab(models: Models, runs: Runs, controls: Controls, generated: gr.Image) -> None:
@@ -93,7 +91,7 @@ def _edit(
         return asked.sampler(asked.editor(models, edit), strength=strength, **arguments)
 
     pipe = asked.pipeline(models)
-    size = editing_size(pipe, drawn["background"].size, _LARGEST)
+    size = editing_size(pipe, drawn["background"].size, LARGEST)
     if way == _REDRAW:
         composite = drawn["composite"].convert("RGB").resize(size, Image.Resampling.LANCZOS)
         return partial(make, REDRAWING), Sample(prompt, asked.seed, {"image": composite})

@@ -80,6 +80,12 @@ class Models:
             self._traits[name] = known = self._find_traits(name)
         return known
 
+    def takes_control(self, name: str) -> bool:
+        """Whether the model's ControlNet goes by a picture, as far as that is known."""
+        kind = self.traits(name).kind
+        of_its_own = kind is not None and "ControlNet" in kind.__name__
+        return of_its_own or self.options.controlnet is not None
+
     def _find_traits(self, name: str) -> Traits:
         pipe, kind = self._pipe_and_kind(name)
         if kind is None:

@@ -21,7 +21,7 @@ CSS = """
 .timeline .skipped { background: #b9d2ea; }
 .timeline .to-come { background: var(--border-color-primary); opacity: 0.5; }
 .run p { margin: 0 0 4px; font-variant-numeric: tabular-nums; min-height: 1.4em; }
-.run .note { color: var(--body-text-color-subdued); font-size: 90%; }
+.run .note { opacity: 0.75; font-size: 90%; }
 .waiting { height: 14px; margin: 2px 0; overflow: hidden; background: var(--border-color-primary); }
 .waiting i { display: block; width: 30%; height: 100%; background: #1d4e89;
   animation: waiting 1.5s ease-in-out infinite alternate; }

@@ -10,13 +10,18 @@ from typing import Any
 import gradio as gr
 
 from adaptive_diffusion.apps.choice import Choice, Skipping, choose
+from adaptive_diffusion.apps.inputs import open_picture
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.sampling import Sampler, Settings
 from adaptive_diffusion.apps.schedulers import takes
+from adaptive_diffusion.apps.sharing import editing_size
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
 from adaptive_diffusion.policies.error_controlled import QUALITIES
 
-__all__ = ["Asked", "Controls", "guidance_of"]
+__all__ = ["LARGEST", "Asked", "Controls", "guidance_of"]
+
+LARGEST = 1024
+"""Pixels of an uploaded picture's longer side; larger ones are reduced."""
 
 _OWN_SCHEDULER = "the model's own"
 _DEFAULT_GUIDANCE = 5.0
@@ -44,6 +49,7 @@ class Asked:
         guidance: its scale.
         negative_prompt: None for none.
         seed: of the first sample.
+        control: file of the picture that a ControlNet goes by.
     """
 
     model: str
@@ -54,6 +60,7 @@ class Asked:
     guidance: float
     negative_prompt: str | None
     seed: int
+    control: str | None = None
 
     def plan(self, models: Models, pipe: Any) -> Skipping:
         """What the accelerated run skips; plans are made with the model's profile, if it has one.
@@ -69,6 +76,8 @@ class Asked:
         source = {"model": self.model, **models.options.describe()}
         if self.bare:
             source.pop("lora", None)
+        if self.control is not None and models.takes_control(self.model):
+            source["control_image"] = Path(self.control).name
         return source
 
     def _choice(self, models: Models) -> Choice:
@@ -100,8 +109,21 @@ class Asked:
             self.guidance if takes(call, "guidance_scale") else None,
             arguments={**ARGUMENTS.get(self.model, {}), **arguments},
             negative_prompt=self.negative_prompt if takes(call, "negative_prompt") else None,
+            control_image=self._control_image(pipe),
         )
         return Sampler(pipe, settings)
+
+    def _control_image(self, pipe: Any) -> Any:
+        """The picture that the pipeline's ControlNet goes by, no larger than the model's own.
+
+        None if it has no ControlNet.
+        """
+        if "ControlNet" not in type(pipe).__name__:
+            return None
+        if self.control is None:
+            raise ValueError(f"{self.model} needs a control image: add one in the settings")
+        picture = open_picture(Path(self.control))
+        return picture.resize(editing_size(pipe, picture.size, LARGEST))
 
 
 class Controls:
@@ -179,6 +201,14 @@ class Controls:
             elem_id="negative-prompt",
         )
         self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
+        self.control = gr.Image(
+            type="filepath",
+            label="Control image",
+            sources=["upload", "clipboard"],
+            height=220,
+            visible=models.takes_control(first),
+            elem_id="control",
+        )
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self.way.change(
             lambda way: [gr.update(visible=way == each) for each in _WAYS],
@@ -189,7 +219,7 @@ class Controls:
         self.model.change(
             self._follow_model,
             [self.model, self.way],
-            [self.way, self.scheduler, self.guidance, self.negative_prompt],
+            [self.way, self.scheduler, self.guidance, self.negative_prompt, self.control],
             **quiet,
         )
 
@@ -209,6 +239,7 @@ class Controls:
             self.guidance,
             self.negative_prompt,
             self.seed,
+            self.control,
         ]
 
     @staticmethod
@@ -225,6 +256,7 @@ class Controls:
         guidance: float | None,
         negative_prompt: str,
         seed: float | None,
+        control: str | None,
     ) -> Asked:
         """What the components' values ask for.
 
@@ -248,6 +280,7 @@ class Controls:
             guidance=float(guidance),
             negative_prompt=negative_prompt.strip() or None,
             seed=int(seed),
+            control=control,
         )
 
     def _ways(self, model: str) -> list[str]:
@@ -262,4 +295,5 @@ class Controls:
             gr.update(choices=[_OWN_SCHEDULER, *traits.schedulers], value=_OWN_SCHEDULER),
             gr.update(value=guidance_of(model), visible=traits.takes("guidance_scale")),
             gr.update(visible=traits.takes("negative_prompt")),
+            gr.update(visible=self._models.takes_control(model)),
         ]

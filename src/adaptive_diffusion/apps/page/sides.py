@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
-from adaptive_diffusion.apps.media import AMPLIFICATION, Sound
+from adaptive_diffusion.apps.media import Sound, amplification
 from adaptive_diffusion.apps.page.drawing import (
-    amplified_difference,
     fidelity,
     pictures,
     pixels,
@@ -58,7 +58,7 @@ class Sides:
                 label="Full | accelerated", elem_id=f"{name}-slider", min_width=140, **SHOWN
             )
             self.difference = gr.Image(
-                label=f"Difference, amplified {AMPLIFICATION} times",
+                label="Difference",
                 elem_id=f"{name}-difference",
                 min_width=140,
                 **SHOWN,
@@ -135,8 +135,15 @@ def _show(views: Sequence[View], said: tuple[str, str]) -> tuple[Any, ...]:
     shown = (_picture(full), _player(full), said[0], _picture(fast), _player(fast), said[1])
     if full.finished is None or fast.finished is None:
         return (*shown, None, None)
-    stills = fast.finished.still, full.finished.still
-    return (*shown, (pixels(stills[1]), pixels(stills[0])), amplified_difference(*stills))
+    pair = full.finished.still, fast.finished.still
+    return (*shown, (pixels(pair[0]), pixels(pair[1])), _difference(*pair))
+
+
+def _difference(image: np.ndarray, other: np.ndarray) -> Any:
+    """What is different, made visible."""
+    difference = np.abs(image - other)
+    scale = amplification([difference])
+    return gr.Image(pixels(difference * scale), label=f"Difference, amplified {scale} times")
 
 
 def _picture(view: View) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.media import AMPLIFICATION, Clip
+from adaptive_diffusion.apps.media import Clip, amplification
 from adaptive_diffusion.apps.page.drawing import file_with
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
@@ -41,7 +41,7 @@ def video_tab(models: Models, runs: Runs, controls: Controls, tab: gr.Tab) -> No
         full_status = gr.HTML(label="Full run", elem_id="video-full-status", **_LABELLED)
         fast_status = gr.HTML(label="Accelerated", elem_id="video-fast-status", **_LABELLED)
     clips = gr.Image(
-        label=f"Full run | accelerated | difference, amplified {AMPLIFICATION} times",
+        label=_label(),
         elem_id="video-clips",
         **SHOWN,
     )
@@ -80,14 +80,20 @@ def _frames(model: str) -> int:
     return ARGUMENTS.get(model, {}).get(_PARAMETER, _FRAMES)
 
 
-def _together(views: Sequence[View]) -> str | None:
+def _label(scale: int | None = None) -> str:
+    amplified = "" if scale is None else f", amplified {scale} times"
+    return f"Full run | accelerated | difference{amplified}"
+
+
+def _together(views: Sequence[View]) -> Any:
     """The two clips and their difference as one GIF, so that they play in step."""
     full, fast = (view.finished for view in views)
     if full is None or fast is None:
         return None
     if not isinstance(full, Clip) or not isinstance(fast, Clip):
         raise ValueError(f"the model makes a {full.kind}: see the Generate tab")
-    return _film(full, fast)
+    scale = amplification([fast.frames - full.frames])
+    return gr.Image(_film(full, fast), label=_label(scale))
 
 
 @lru_cache(maxsize=4)  # a finished race may be shown twice

@@ -376,6 +376,8 @@ def _add_error_handlers(app: FastAPI) -> None:
         place = [part for part in first["loc"] if isinstance(part, str) and part != "body"]
         param = place[0] if place else None
         message = f"{param}: {first['msg']}" if param else str(first["msg"])
+        if first["type"] == "extra_forbidden":
+            message = f"no argument {param!r}: the page /docs shows all"
         return JSONResponse(error_body(message, "invalid_request_error", param), 400)
 
     @app.exception_handler(ClientDisconnect)
