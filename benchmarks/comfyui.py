@@ -30,6 +30,7 @@ from torch import Tensor
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
 from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures
+from adaptive_diffusion.published import FILE
 
 STEPS = 50
 THRESHOLDS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
@@ -53,7 +54,8 @@ class Bench:
     def __init__(self, pictures: int, model: str, with_caches: bool = True) -> None:
         self.samplers = headless.load().SAMPLER_NAMES
         self.scheduler = SCHEDULERS.get(model, "normal")
-        self._profile = str(miniatures()[model])
+        folder = miniatures()[model]
+        self._profile = str(folder) if (folder / FILE).is_file() else ""
         self._miniature = headless.Miniature(model)
         self._accelerate = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]().accelerate
         self._pictures = list(enumerate(PROMPTS[model][:pictures]))
@@ -79,8 +81,10 @@ class Bench:
         if row["ours"]["calls"] == row["calls"]:
             return row
         part = round(CALLS * row["calls"] / STEPS)
-        settings = {"backfill": False}, {"calls": part}, {"calls": part, "profile": self._profile}
-        for way, setting in zip(WAYS[1:4], settings, strict=True):
+        settings = [{"backfill": False}, {"calls": part}]
+        if self._profile:
+            settings.append({"calls": part, "profile": self._profile})
+        for way, setting in zip(WAYS[1:4], settings, strict=False):
             (other,) = self._accelerate(plain, "balanced", **setting)
             row[way] = self._compare(made, lambda each, p=other: self._run(p, name, each))
         for cache, node in self._caches.items():
