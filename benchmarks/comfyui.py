@@ -2,12 +2,14 @@
 
     COMFYUI_PATH=... python benchmarks/comfyui.py --out docs/results
 
-ComfyUI runs headless on the processor, with the miniature `emoji` as its model: one picture per
-run, 50 steps, the scheduler "normal". Samplers with guidance of their own (`_cfg_pp`) run at
-guidance 1.5, as they are meant to be; the others at 3. EasyCache and LazyCache look at every number
-of the latent, because it is only 8 x 8; their threshold is the largest that makes no fewer calls
-than ours do on the first picture, from 0.01 to 1. Fewer steps make as many calls, or one step's
-more. Samplers that the file in the folder has already are not run again.
+ComfyUI runs headless on the processor, with a miniature as its model: one picture per run, 50
+steps. Samplers with guidance of their own (`_cfg_pp`) run at guidance 1.5, as they are meant to be;
+the others at the miniature's. An exact number of calls is 15 of 50, and as large a part of other
+numbers; with a profile, it is the one published with the miniature, which was measured in
+diffusers. EasyCache and LazyCache look at every number of the latent, because it is so small; their
+threshold is the largest that makes no fewer calls than ours do on the first picture, from 0.01 to
+1. Fewer steps make as many calls, or one step's more. Samplers that the file in the folder has
+already are not run again.
 """
 
 from __future__ import annotations
@@ -27,11 +29,22 @@ from torch import Tensor
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
-from adaptive_diffusion.miniatures import PROMPTS
+from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures
+from adaptive_diffusion.published import FILE
 
 STEPS = 50
 THRESHOLDS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
-WAYS = ("ours", "ours, no backfill", "EasyCache", "LazyCache", "fewer steps")
+CALLS = 15
+WAYS = (
+    "ours",
+    "ours, no backfill",
+    f"ours, {CALLS} calls",
+    f"ours, {CALLS} calls, profile",
+    "EasyCache",
+    "LazyCache",
+    "fewer steps",
+)
+SCHEDULERS = {"scenes": "simple"}  # as workflows for models of flow matching have it
 ON_THE_GPU = "_gpu"  # the same samplers, their noise drawn elsewhere
 
 
@@ -40,6 +53,9 @@ class Bench:
 
     def __init__(self, pictures: int, model: str, with_caches: bool = True) -> None:
         self.samplers = headless.load().SAMPLER_NAMES
+        self.scheduler = SCHEDULERS.get(model, "normal")
+        folder = miniatures()[model]
+        self._profile = str(folder) if (folder / FILE).is_file() else ""
         self._miniature = headless.Miniature(model)
         self._accelerate = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]().accelerate
         self._pictures = list(enumerate(PROMPTS[model][:pictures]))
@@ -62,10 +78,15 @@ class Bench:
         (ours,) = self._accelerate(plain, "balanced")
         row["ours"] = self._compare(made, lambda each: self._run(ours, name, each))
         row["note"] = "; ".join(ours.get_attachment("adaptive_diffusion").report.notes)
-        if row["note"]:
+        if row["ours"]["calls"] == row["calls"]:
             return row
-        (without,) = self._accelerate(plain, "balanced", backfill=False)
-        row["ours, no backfill"] = self._compare(made, lambda each: self._run(without, name, each))
+        part = round(CALLS * row["calls"] / STEPS)
+        settings = [{"backfill": False}, {"calls": part}]
+        if self._profile:
+            settings.append({"calls": part, "profile": self._profile})
+        for way, setting in zip(WAYS[1:4], settings, strict=False):
+            (other,) = self._accelerate(plain, "balanced", **setting)
+            row[way] = self._compare(made, lambda each, p=other: self._run(p, name, each))
         for cache, node in self._caches.items():
             try:
                 threshold = self._threshold(node, name, row["ours"]["calls of the first"])
@@ -92,6 +113,7 @@ class Bench:
             prompt=prompt,
             seeds=[seed],
             steps=steps,
+            scheduler=self.scheduler,
             guidance=guidance,
         )
         return self._miniature.pixels(latent).clamp(-1, 1), self._miniature.denoiser.calls
@@ -129,14 +151,20 @@ def _mean(values: Any) -> float:
 def table(result: dict[str, Any]) -> str:
     """The page that shows the figures."""
     lines = [
-        "# ComfyUI's samplers",
+        f"# ComfyUI's samplers on `{result['model']}`",
         "",
         f"{result['pictures']} pictures of `{result['model']}` each, {STEPS} steps, scheduler "
-        f'"normal", ComfyUI {result["comfyui"]} headless on {result["device"]}. Calls of the model '
-        "and PSNR to the sampler's own full run in dB, mean (worst), in float on the decoded "
-        "picture. `_cfg_pp` at guidance 1.5, the others at 3. EasyCache and LazyCache at the "
-        "largest threshold that makes no fewer calls than ours on the first picture, or at the "
-        "smallest tried; they look at every number of the latent; – is not measured. "
+        f'"{result["scheduler"]}", ComfyUI {result["comfyui"]} headless on {result["device"]}. '
+        "Calls of the model and PSNR to the sampler's own full run in dB, mean (worst), in float "
+        "on the decoded picture.",
+        "",
+        f"- Guidance {result['guidance']:g}; `_cfg_pp` 1.5.",
+        f"- {CALLS} calls: of 50, and as large a part of other numbers. The profile is published "
+        "with the miniature and was measured in diffusers.",
+        "- EasyCache and LazyCache: at the largest threshold that makes no fewer calls than ours "
+        "on the first picture, or at the smallest tried. They look at every number of the latent.",
+        "- – is not measured.",
+        "",
         "[benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes this page.",
         "",
         "| sampler | calls | " + " | ".join(WAYS) + " |",
@@ -147,6 +175,7 @@ def table(result: dict[str, Any]) -> str:
         cells = [_cell(row.get(way)) for way in WAYS]
         if row["note"]:
             notes.append(f"- `{row['sampler']}`: {row['note']}.")
+        if row["ours"]["calls"] == row["calls"]:
             cells = ["in full", *["–"] * (len(WAYS) - 1)]
         lines.append(f"| `{row['sampler']}` | {row['calls']:g} | " + " | ".join(cells) + " |")
     exact = all(row["identical at tolerance 0"] for row in result["rows"])
@@ -180,24 +209,27 @@ def main() -> None:
         "model": arguments.model,
         "pictures": arguments.pictures,
         "device": describe_device(torch.device("cpu")),
+        "scheduler": bench.scheduler,
+        "guidance": GUIDANCE.get(arguments.model, 1.0),
         "comfyui": comfyui_version.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "rows": [],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    begun = arguments.out / "comfyui.json"
+    name = "comfyui" if arguments.model == "emoji" else f"comfyui-{arguments.model}"
+    begun = arguments.out / f"{name}.json"
     if begun.is_file():
         before = json.loads(begun.read_text())
         if {**before, "rows": []} == result:
             result["rows"] = before["rows"]
     done = {row["sampler"] for row in result["rows"]}
-    for name in [each for each in arguments.samplers or names if each not in done]:
-        result["rows"].append(bench.sampler(name))
+    for sampler in [each for each in arguments.samplers or names if each not in done]:
+        result["rows"].append(bench.sampler(sampler))
         result["rows"].sort(key=lambda row: names.index(row["sampler"]))
-        print(name, flush=True)
-        (arguments.out / "comfyui.json").write_text(json.dumps(result, indent=1) + "\n")
-        (arguments.out / "comfyui.md").write_text(table(result))
+        print(sampler, flush=True)
+        begun.write_text(json.dumps(result, indent=1) + "\n")
+        begun.with_suffix(".md").write_text(table(result))
 
 
 if __name__ == "__main__":

@@ -118,20 +118,61 @@ class _Denoiser(torch.nn.Module):
         self._denoise = denoise
         self.calls = 0
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
-        options = kwargs.get("transformer_options", {})
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        control: dict[str, list[Tensor]] | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Any:
+        options = transformer_options or {}
+        if isinstance(x, list):  # packed streams, of which every one is a picture here
+            return [self._run(each, t, context, y, control, options) for each in x]
+        return self._run(x, t, context, y, control, options)
+
+    def _run(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        y: Tensor | None,
+        control: dict[str, list[Tensor]] | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        hint = control["input"][0] if control else None
+
+        def run(x: Tensor, t: Tensor, context: Tensor, options: dict[str, Any]) -> Tensor:
+            self.calls += 1
+            return self._denoise(x if hint is None else x + hint, t, context, y)
+
         wrapped = options.get("wrappers", {}).get("diffusion_model", {})
         if not wrapped:
-            return self._run(x, t, context, options)
+            return run(x, t, context, options)
         import comfy.patcher_extension as extension
 
         return extension.WrapperExecutor.new_class_executor(
-            self._run, self, [each for wrappers in wrapped.values() for each in wrappers]
+            run, self, [each for wrappers in wrapped.values() for each in wrappers]
         ).execute(x, t, context, options)
 
-    def _run(self, x: Tensor, t: Tensor, context: Tensor | None, options: dict[str, Any]) -> Tensor:
-        self.calls += 1
-        return self._denoise(x, t, context)
+
+def _model_class() -> Any:
+    """ComfyUI's own class, which also passes on pooled prompts and the shapes of packed latents."""
+    import comfy.conds
+    import comfy.model_base
+
+    class Model(comfy.model_base.BaseModel):
+        def encode_adm(self, **known: Any) -> Tensor | None:
+            return known.get("pooled_output")
+
+        def extra_conds(self, **known: Any) -> dict[str, Any]:
+            shapes = known.get("latent_shapes") or ()
+            packed = {"latent_shapes": comfy.conds.CONDConstant(shapes)} if len(shapes) > 1 else {}
+            return super().extra_conds(**known) | packed
+
+    return Model
 
 
 class Miniature:
@@ -144,6 +185,7 @@ class Miniature:
     """
 
     def __init__(self, name: str = "emoji") -> None:
+        self._name = name
         self._pipe = pipeline(name)
         load()
         import comfy.latent_formats
@@ -160,7 +202,7 @@ class Miniature:
         config.latent_format = formats
         config.sampling_settings = settings
         config.custom_operations = torch.nn
-        model = comfy.model_base.BaseModel(
+        model = _model_class()(
             config, getattr(comfy.model_base.ModelType, kind), unet_model=_Denoiser
         )
         cpu = torch.device("cpu")
@@ -171,30 +213,32 @@ class Miniature:
         """A prompt as ComfyUI's nodes pass it."""
         if getattr(self._pipe, "tokenizer", None) is None:
             return [[torch.zeros(1, 1, 1), {}]]
-        encoded = self._pipe.encode_prompt(
-            prompt=prompt,
-            device="cpu",
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
-        return [[encoded[0], {}]]
+        how = {"prompt": prompt, "device": "cpu", "do_classifier_free_guidance": False}
+        if hasattr(self._pipe, "tokenizer_3"):  # Stable Diffusion 3's three texts
+            how |= {"prompt_2": None, "prompt_3": None, **ad.miniatures.ARGUMENTS[self._name]}
+            states, _, pooled, _ = self._pipe.encode_prompt(**how)
+            return [[states, {"pooled_output": pooled}]]
+        return [[self._pipe.encode_prompt(num_images_per_prompt=1, **how)[0], {}]]
 
     def pixels(self, latent: Tensor) -> Tensor:
         """Decoded pictures, from -1 to 1."""
         vae = getattr(self._pipe, "vae", None)
+        if vae is None:
+            return latent
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
         with torch.no_grad():
-            return latent if vae is None else vae.decode(latent / vae.config.scaling_factor).sample
+            return vae.decode(latent / vae.config.scaling_factor + shift).sample
 
 
 def _emoji(pipe: Any) -> tuple[str, Callable[..., Tensor], tuple[int, ...], dict[str, Any]]:
-    def denoise(x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def denoise(x: Tensor, t: Tensor, context: Tensor, _: Any) -> Tensor:
         return pipe.unet(x, t, context).sample
 
     return "V_PREDICTION", denoise, (8, 8, 8), {"linear_start": 0.00085, "linear_end": 0.02}
 
 
 def _digits(pipe: Any) -> tuple[str, Callable[..., Tensor], tuple[int, ...], dict[str, Any]]:
-    def denoise(x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def denoise(x: Tensor, t: Tensor, context: Tensor, _: Any) -> Tensor:
         return pipe.unet(x, t).sample
 
     settings = {"beta_schedule": "sqrt_linear", "linear_start": 0.0001, "linear_end": 0.02}
@@ -204,7 +248,7 @@ def _digits(pipe: Any) -> tuple[str, Callable[..., Tensor], tuple[int, ...], dic
 def _emoji_dit(pipe: Any) -> tuple[str, Callable[..., Tensor], tuple[int, ...], dict[str, Any]]:
     sizes = torch.tensor([[32, 32]])
 
-    def denoise(x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def denoise(x: Tensor, t: Tensor, context: Tensor, _: Any) -> Tensor:
         rows = sizes.repeat(len(x), 1)
         return pipe.transformer(
             x, context, t, rows, rows, torch.zeros_like(rows), return_dict=False
@@ -213,7 +257,14 @@ def _emoji_dit(pipe: Any) -> tuple[str, Callable[..., Tensor], tuple[int, ...], 
     return "FLOW", denoise, (8, 8, 8), {"shift": 1.0}
 
 
-_KINDS = {"emoji": _emoji, "digits": _digits, "emoji-dit": _emoji_dit}
+def _scenes(pipe: Any) -> tuple[str, Callable[..., Tensor], tuple[int, ...], dict[str, Any]]:
+    def denoise(x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
+        return pipe.transformer(x, context, pooled, t).sample
+
+    return "FLOW", denoise, (128, 6, 6), {"shift": pipe.scheduler.config.shift}
+
+
+_KINDS = {"emoji": _emoji, "digits": _digits, "emoji-dit": _emoji_dit, "scenes": _scenes}
 
 
 def sample(
@@ -226,20 +277,30 @@ def sample(
     steps: int = 50,
     scheduler: str = "normal",
     guidance: float | None = None,
-    latent: Tensor | None = None,
+    latent: Any = None,
     mask: Tensor | None = None,
+    positive: list[Any] | None = None,
     **options: Any,
-) -> Tensor:
-    """Latents of one batch, by ComfyUI's own sampling: what its node KSampler calls."""
+) -> Any:
+    """Latents of one batch, by ComfyUI's own sampling: what its node KSampler calls.
+
+    Args:
+        prompt: unless `positive` is given, a conditioning as ComfyUI's nodes make it.
+        seeds: of the batch's samples.
+        latent: where the samples begin, packed ones too; empty by default.
+    """
     import comfy.sample
 
     latent = torch.zeros(len(seeds), *miniature.shape) if latent is None else latent
-    noise = torch.cat(
-        [
-            torch.randn(1, *miniature.shape, generator=torch.Generator().manual_seed(seed))
-            for seed in seeds
-        ]
-    )
+    if latent.is_nested:
+        noise = comfy.sample.prepare_noise(latent, seeds[0])
+    else:
+        noise = torch.cat(
+            [
+                torch.randn(1, *latent.shape[1:], generator=torch.Generator().manual_seed(seed))
+                for seed in seeds
+            ]
+        )
     with torch.no_grad():
         return comfy.sample.sample(
             patcher,
@@ -248,7 +309,7 @@ def sample(
             miniature.guidance if guidance is None else guidance,
             sampler,
             scheduler,
-            miniature.conditioning(prompt),
+            miniature.conditioning(prompt) if positive is None else positive,
             miniature.conditioning(""),
             latent,
             noise_mask=mask,

@@ -14,19 +14,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adaptive_diffusion import ErrorControlled, FixedSchedule, Policy, Report
+from adaptive_diffusion import ErrorControlled, Policy, Report
 from adaptive_diffusion.adapters.linear_loop import LinearLoop
 from adaptive_diffusion.errors import AdaptiveDiffusionError, NotLinearError
+from adaptive_diffusion.numerics.call_schedule import exchange_of
 from adaptive_diffusion.trajectory.probe import Probe, StandIn, number, probe
 from adaptive_diffusion.trajectory.random_sources import RandomSources
 
-__all__ = ["KEY", "Acceleration", "Settings"]
+from .settings import Settings, fits
+
+__all__ = ["KEY", "Acceleration"]
 
 KEY = "adaptive_diffusion"
 
@@ -39,48 +41,6 @@ _OTHERS = {
 """What other caches leave in a model's options, and how they are called."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user has chosen.
-
-    Attributes:
-        tolerance: of `ErrorControlled`.
-        calls: how many calls a run may make; 0 to let the tolerance decide.
-        start: before this share of the run nothing is skipped.
-        end: after this share of the run nothing is skipped.
-        backfill: whether skipped calls are corrected once the next one is known.
-    """
-
-    tolerance: float
-    calls: int = 0
-    start: float = 0.0
-    end: float = 1.0
-    backfill: bool = True
-
-    def policy(self, calls: int) -> Policy:
-        """The policy for a run of that many calls."""
-        if self.calls:
-            return FixedSchedule(even_mask(calls, self.calls), backfill=self.backfill)
-        policy = ErrorControlled(tolerance=self.tolerance)
-        return policy if self.backfill else _WithoutBackfill(tolerance=self.tolerance)
-
-
-@dataclass(frozen=True)
-class _WithoutBackfill(ErrorControlled):
-    """Error control whose forecasts stand."""
-
-    backfill = False
-
-
-def even_mask(calls: int, computed: int) -> list[bool]:
-    """A plan of `computed` calls: the first three, the last, and the others evenly between."""
-    computed = min(max(computed, 4), calls)
-    first = min(3, calls)
-    rest = computed - first
-    chosen = {first - 1 + round((calls - first) * (i + 1) / rest) for i in range(rest)}
-    return [call < first or call in chosen for call in range(calls)]
 
 
 class Acceleration:
@@ -192,7 +152,8 @@ class _Run:
     def __init__(self, guider: Any, settings: Settings, shapes: Sequence[Any] | None) -> None:
         self._guider = guider
         self._settings = settings
-        self._sizes = None if shapes is None else [math.prod(shape[1:]) for shape in shapes]
+        packed = shapes is not None and len(shapes) > 1  # one latent alone keeps its own shape
+        self._sizes = [math.prod(shape[1:]) for shape in shapes] if packed else None
         self._stand_in: StandIn | None = None
         self._found: Probe | None = None
         self._linear: LinearLoop | None = None
@@ -203,7 +164,6 @@ class _Run:
         self._notes: list[str] = []
         self._sigmas: Tensor | None = None
         self._mask: Tensor | None = None
-        self._window = (math.inf, -math.inf)
         self._began = time.perf_counter()
 
     def prepare(
@@ -211,26 +171,34 @@ class _Run:
     ) -> None:
         """Probes the sampler; if it can't be accelerated, says so in the report."""
         self._sigmas, self._mask = sigmas, denoise_mask
-        sampling = self._guider.inner_model.model_sampling
-        self._window = (
-            float(sampling.percent_to_sigma(self._settings.start)),
-            float(sampling.percent_to_sigma(self._settings.end)),
-        )
         try:
             self._found = self._probed(sampler)
             levels = [self._level(sigma) for sigma in self._found.times]
-            self._policy = self._settings.policy(len(levels))
+            forecast = _forecast_of(self._guider.inner_model.model_sampling)
+            self._policy = self._chosen_policy(exchange_of(levels, "sample", forecast)[0])
             parts = 1 if self._sizes is None else len(self._sizes)
             self._linear = LinearLoop(
-                self._found,
-                self._policy,
-                levels,
-                "sample",
-                parts=parts,
-                forecast=_forecast_of(sampling),
+                self._found, self._policy, levels, "sample", parts=parts, forecast=forecast
             )
         except AdaptiveDiffusionError as error:
             self.give_up(error)
+
+    def _chosen_policy(self, predicted: str) -> Policy:
+        """The user's, for the calls that were found; `predicted` is what is forecast."""
+        percent_to_sigma = self._guider.inner_model.model_sampling.percent_to_sigma
+        begin = float(percent_to_sigma(self._settings.start))
+        end = float(percent_to_sigma(self._settings.end))
+        inside = [end <= sigma <= begin for sigma in self._found.times]
+        steps, guidance = len(self._sigmas) - 1, getattr(self._guider, "cfg", None)
+        profile = self._settings.profile(steps, guidance)
+        if profile is not None and not fits(profile, predicted):
+            self._notes.append(
+                f"the profile is not used: it is of another model than one of {predicted}"
+            )
+            profile = None
+        if profile is not None:
+            self._notes += profile.far_from(steps, guidance)
+        return self._settings.policy(inside, profile)
 
     def give_up(self, error: Exception) -> None:
         """The sampler is to run in full, with the noise that it would have drawn."""
@@ -284,8 +252,6 @@ class _Run:
         share = self._share(sigma, options)
         shares = None if share is None else self._parts(share.expand_as(x))
         corrected = self._joined(linear.enter(self._parts(x), shares))
-        if not self._window[1] <= number(sigma) <= self._window[0]:
-            linear.compute_all()
         outputs = None
         if any(linear.plan):
             both = self._computed_outputs(executor, corrected, sigma, options, seed)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from adaptive_diffusion import Profile
 from adaptive_diffusion.policies.error_controlled import QUALITIES
+from adaptive_diffusion.published import find_published, read_profiles
 
-from .acceleration import KEY, Acceleration, Settings, refuse_others
+from .acceleration import KEY, Acceleration, refuse_others
+from .settings import Settings
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
@@ -62,7 +66,7 @@ class AdaptiveDiffusion:
                         "default": 0,
                         "min": 0,
                         "max": 1000,
-                        "tooltip": "Make exactly so many model calls, evenly spread; 0 lets the "
+                        "tooltip": "Make exactly so many model calls; 0 lets the profile or the "
                         "quality decide.",
                     },
                 ),
@@ -93,6 +97,14 @@ class AdaptiveDiffusion:
                         "tooltip": "Correct skipped calls once the next answer is known.",
                     },
                 ),
+                "profile": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "What `adaptive-diffusion calibrate` found for this model: a "
+                        "file, or a folder with adaptive_diffusion.json.",
+                    },
+                ),
             },
         }
 
@@ -105,6 +117,7 @@ class AdaptiveDiffusion:
         start_percent: float = 0.0,
         end_percent: float = 1.0,
         backfill: bool = True,
+        profile: str = "",
     ) -> tuple[Any]:
         """A clone of the model with the hooks of an acceleration."""
         if not hasattr(model, "add_wrapper_with_key") or not hasattr(model, "set_attachments"):
@@ -120,7 +133,9 @@ class AdaptiveDiffusion:
         chosen = tolerance if quality == _CUSTOM else QUALITIES[quality]
         model = model.clone()
         refuse_others(model.model_options)
-        settings = Settings(chosen, calls, start_percent, end_percent, backfill)
+        settings = Settings(
+            chosen, calls, start_percent, end_percent, backfill, _profiles_at(profile.strip())
+        )
         Acceleration(settings).attach(model)
         return (model,)
 
@@ -158,6 +173,14 @@ class AdaptiveDiffusionReport:
             )
         text = str(attached.report)
         return {"ui": {"text": [text]}, "result": (text, timeline(attached.report), latent)}
+
+
+def _profiles_at(place: str) -> list[Profile]:
+    """Those in a file, or in a model's folder."""
+    if not place:
+        return []
+    path = Path(place).expanduser()
+    return read_profiles(find_published(path) if path.is_dir() else path)
 
 
 def timeline(report: Any) -> torch.Tensor:

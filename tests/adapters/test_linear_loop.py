@@ -6,7 +6,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samplers import SAMPLERS, Mixture, Sampler, consistency, euler, k_diffusion, sigmas, start
 from torch import Tensor
+from toy_statistics import statistics_on
 
 from adaptive_diffusion import (
     AdaptiveDenoiser,
     ErrorControlled,
     FixedSchedule,
     NoiseSchedule,
+    Planned,
     Policy,
     PolicyError,
     StepsError,
@@ -29,7 +31,10 @@ from adaptive_diffusion import (
     run_loop,
 )
 from adaptive_diffusion.adapters.linear_loop import LinearLoop
+from adaptive_diffusion.numerics.assumed import assumed_statistics
 from adaptive_diffusion.numerics.call_schedule import call_schedule, exchange_of
+from adaptive_diffusion.numerics.planning import make_plan
+from adaptive_diffusion.numerics.statistics import kernel_of
 from adaptive_diffusion.trajectory.forecaster import Forecaster
 from adaptive_diffusion.trajectory.probe import Probe, StandIn, probe
 from adaptive_diffusion.trajectory.random_sources import RandomSources
@@ -486,3 +491,50 @@ def test_outputs_of_another_form_run_in_full() -> None:
     result, report = run(sampler, denoiser=lambda x, t: [model(x, t)])
     assert "returns a list" in str(report)
     assert torch.equal(result, euler(Mixture(), start(), LEVELS))
+
+
+@pytest.mark.parametrize("name", ["euler", "adams"])
+def test_a_measured_plan_makes_its_calls_and_is_closer(name: str) -> None:
+    """What was measured in one full run of Euler's method serves another sampler, too."""
+    seen: list[Tensor] = []
+    model = Mixture()
+
+    def watched(x: Tensor, sigma: Tensor) -> Tensor:
+        output = model(x, sigma)
+        seen.append((x - output) / sigma[:, None])
+        return output
+
+    euler(watched, start(), LEVELS)
+    pairs = [(1.0, float(sigma)) for sigma in LEVELS[:-1]]
+    schedule = call_schedule(pairs, "epsilon", torch.zeros(25, 24, 1, dtype=torch.float64))
+    statistics = assumed_statistics(schedule, ((0.0, 1.0),) * 24, kernel_of(seen))
+    expected = SAMPLERS[name](Mixture(), start(), LEVELS)
+    close = []
+    for policy in (Planned(10), Planned(10, ((statistics,),))):
+        result, report = run(SAMPLERS[name], policy)
+        assert report.nfe == [10]
+        close.append(psnr(result, expected))
+    assert close[1] > close[0] + 3
+
+
+def test_it_does_not_matter_in_which_scale_samples_were_measured() -> None:
+    """Scaled to one variance, as in DDIM, or growing with their noise, as in Euler's method."""
+    pairs = [(1.0, float(sigma)) for sigma in LEVELS[:-1]]
+    schedule = call_schedule(pairs, "epsilon", torch.zeros(25, 24, 1, dtype=torch.float64))
+    scaled = statistics_on(schedule)
+    scales = [math.hypot(1.0, float(sigma)) for sigma in LEVELS]
+    unscaled = replace(
+        scaled,
+        moves=tuple(move * scale for move, scale in zip(scaled.moves, scales[1:], strict=True)),
+        responses=tuple(
+            each / scale for each, scale in zip(scaled.responses, scales, strict=False)
+        ),
+        deviations=tuple(
+            each / scale for each, scale in zip(scaled.deviations, scales, strict=False)
+        ),
+    )
+    assert scaled.keeps_variance
+    assert not unscaled.keeps_variance
+    plan = make_plan([scaled], 10)
+    results = [run(euler, Planned(10, ((each,),), (plan,)))[0] for each in (scaled, unscaled)]
+    torch.testing.assert_close(*results)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from comfyui_headless import nodes
 from comfyui_stand_in import Guider, Patcher, euler_plus
+from profiles import measured_profile
 from samplers import SAMPLERS, Mixture, Sampler, ancestral, consistency, euler, sigmas
 from torch import Tensor
+
+from adaptive_diffusion import ProfileError
 
 LEVELS = sigmas(30)
 NODE = nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]
@@ -177,19 +181,55 @@ def test_every_run_is_told_of_in_the_log(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.parametrize("calls", [4, 5, 9, 29, 30, 99])
-def test_as_many_calls_as_were_asked_for(calls: int) -> None:
+@pytest.mark.parametrize("sampler", [euler, ancestral])
+def test_as_many_calls_as_were_asked_for(sampler: Sampler, calls: int) -> None:
     patcher = accelerated(calls=calls)
-    sample(patcher)
+    sample(patcher, sampler)
     assert report(patcher).nfe == [min(calls, 30)]
+    assert not report(patcher).notes
+    assert calls < 12 or all(report(patcher).mask[0][-3:])
 
 
-def test_nothing_is_skipped_outside_of_the_window() -> None:
-    patcher = accelerated(start_percent=0.3, end_percent=0.6)
+def test_the_first_and_the_last_call_are_always_made() -> None:
+    patcher = accelerated(calls=1)
+    sample(patcher)
+    assert report(patcher).nfe == [2]
+
+
+@pytest.mark.parametrize("calls", [0, 24])
+def test_nothing_is_skipped_outside_of_the_window(calls: int) -> None:
+    patcher = accelerated(start_percent=0.3, end_percent=0.6, calls=calls)
     sample(patcher)
     begin, end = 15.0 * 0.7**4, 15.0 * 0.4**4
     for level, computed in zip(LEVELS[:-1], report(patcher).mask[0], strict=True):
         assert computed or end <= level <= begin
     assert report(patcher).nfe_reduction > 1
+    assert not calls or report(patcher).nfe == [calls]
+
+
+def test_a_profile_is_used_where_the_outputs_mean_the_same(tmp_path: Path) -> None:
+    """Measured with eight steps of another model of noise, and read from a file or a folder."""
+    measured_profile().publish(tmp_path)
+    measured_profile().save(tmp_path / "profile.json")
+    masks = []
+    for place in (tmp_path, tmp_path / "profile.json"):
+        patcher = accelerated(profile=str(place))
+        sample(patcher)
+        assert "Planned(nfe=4, measured)" in str(report(patcher))
+        assert "30 steps" in "".join(report(patcher).notes)
+        masks.append(report(patcher).mask)
+    assert masks[0] == masks[1]
+    patcher = accelerated(profile=str(tmp_path), calls=11)
+    sample(patcher)
+    assert report(patcher).nfe == [11]
+    other = accelerated(Patcher(flow=True), profile=str(tmp_path))
+    sample(other, sigmas=torch.linspace(0.99, 0, 31))
+    assert "the profile is not used" in str(report(other))
+
+
+def test_a_profile_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ProfileError, match="nowhere"):
+        accelerated(profile="nowhere/profile.json")
 
 
 def differential(sigma: Tensor, mask: Tensor, extra_options: dict[str, Any]) -> Tensor:
@@ -231,6 +271,13 @@ class Streams:
         first, second = x.split([16, 4], dim=1)
         other = torch.sin(50 * sigma.log())[:, None] if self._wild else 0.0
         return torch.cat([self._model(first, sigma), second * 0 + other], dim=1)
+
+
+def test_a_latent_that_stands_alone_keeps_its_shape() -> None:
+    """Newer cores name the shapes of every latent, packed or not."""
+    plain, named = accelerated(), accelerated()
+    expected = sample(plain)
+    assert torch.equal(sample(named, latent_shapes=[noise().shape]), expected)
 
 
 def test_packed_streams_are_judged_apart_and_the_largest_error_counts() -> None:

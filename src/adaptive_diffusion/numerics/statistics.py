@@ -51,6 +51,7 @@ NUGGET = 1e-4
 """Where none was chosen by trial."""
 _ALIKE = 0.7  # how far it is believed that errors of different runs cancel, or add up
 _SMALLEST_GAIN = 1e-9
+_GROWN = 2.0  # a sample that is larger than that is not scaled
 _CHUNK = 1 << 18  # numbers of each output that are multiplied at a time
 
 
@@ -110,6 +111,14 @@ class Statistics:
     def has_answers(self) -> bool:
         """Whether it was measured how outputs answer a displaced sample; else it is assumed."""
         return any(self.deviations)
+
+    @property
+    def keeps_variance(self) -> bool:
+        """Whether samples were scaled to one variance; else it grew with their noise.
+
+        The first step of any solver is of first order: its move is its gain in the sample's scale.
+        """
+        return abs(self.moves[0]) < _GROWN * self.gains[0]
 
     @classmethod
     def of_values(
