@@ -138,7 +138,13 @@ def _stream_from_json(found: dict[str, Any]) -> Statistics:
     }
     if not is_monotonic(several["coordinates"]):
         raise ValueError("coordinates that neither rise nor fall")
-    return Statistics(kernel=kernel, nugget=_number("nugget", found["nugget"]), **several)
+    scales = found.get("scales")  # not in profiles before December 2026
+    return Statistics(
+        kernel=kernel,
+        nugget=_number("nugget", found["nugget"]),
+        scales=None if scales is None else _numbers("scales", scales, length),
+        **several,
+    )
 
 
 def _number(name: str, value: Any) -> float:

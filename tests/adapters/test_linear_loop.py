@@ -521,20 +521,19 @@ def test_it_does_not_matter_in_which_scale_samples_were_measured() -> None:
     """Scaled to one variance, as in DDIM, or growing with their noise, as in Euler's method."""
     pairs = [(1.0, float(sigma)) for sigma in LEVELS[:-1]]
     schedule = call_schedule(pairs, "epsilon", torch.zeros(25, 24, 1, dtype=torch.float64))
-    scaled = statistics_on(schedule)
     scales = [math.hypot(1.0, float(sigma)) for sigma in LEVELS]
+    scaled = replace(statistics_on(schedule), scales=(1.0,) * 24)
     unscaled = replace(
         scaled,
-        moves=tuple(move * scale for move, scale in zip(scaled.moves, scales[1:], strict=True)),
+        moves=tuple(move * each for move, each in zip(scaled.moves, scales, strict=False)),
         responses=tuple(
-            each / scale for each, scale in zip(scaled.responses, scales, strict=False)
+            answer / each for answer, each in zip(scaled.responses, scales, strict=False)
         ),
         deviations=tuple(
-            each / scale for each, scale in zip(scaled.deviations, scales, strict=False)
+            answer / each for answer, each in zip(scaled.deviations, scales, strict=False)
         ),
+        scales=schedule.scales,
     )
-    assert scaled.keeps_variance
-    assert not unscaled.keeps_variance
     plan = make_plan([scaled], 10)
     results = [run(euler, Planned(10, ((each,),), (plan,)))[0] for each in (scaled, unscaled)]
     torch.testing.assert_close(*results)

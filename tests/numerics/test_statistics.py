@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -136,6 +137,27 @@ def test_on_other_steps_they_are_much_what_would_be_measured_there(
     assert torch.linalg.eigvalsh(found.kernel).min() > -1e-9
     for name in ("moves", "effects", "responses", "deviations"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=0.1, abs=0.03)
+
+
+def test_in_another_scale_outputs_answer_less_and_steps_move_more() -> None:
+    """Of the same levels, once scaled to one variance and once with the noise added."""
+    sigmas = [10 * (1 - k / STEPS) ** 2 + 0.02 for k in range(STEPS + 1)]
+    scales = [math.hypot(1.0, sigma) for sigma in sigmas]
+    scaled = NoiseSchedule.from_levels(
+        [1 / each for each in scales],
+        [sigma / each for sigma, each in zip(sigmas, scales, strict=True)],
+        "epsilon",
+    )
+    added = NoiseSchedule.from_levels([1.0] * (STEPS + 1), sigmas, "epsilon")
+    measured = replace(statistics_on(scaled), scales=scaled.scales)
+    found = measured.on(added)
+    for k, scale in enumerate(scales[:-1]):
+        assert found.responses[k] == pytest.approx(measured.responses[k] / scale)
+        assert found.deviations[k] == pytest.approx(measured.deviations[k] / scale)
+        assert found.moves[k] == pytest.approx(measured.moves[k] * scale)
+    back = found.on(scaled)
+    assert back.responses == pytest.approx(measured.responses)
+    assert back.moves == pytest.approx(measured.moves)
 
 
 def test_an_image_that_starts_in_the_middle_has_the_end_of_the_loop() -> None:

@@ -20,12 +20,7 @@ from torch import Tensor
 
 from adaptive_diffusion.adapters.containers import rows_taken
 from adaptive_diffusion.errors import NotLinearError, PolicyError
-from adaptive_diffusion.numerics.call_schedule import (
-    amplification,
-    call_schedule,
-    exchange_of,
-    scales_beside,
-)
+from adaptive_diffusion.numerics.call_schedule import amplification, call_schedule, exchange_of
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS
 from adaptive_diffusion.policies import ErrorControlled, Policy
 from adaptive_diffusion.trajectory import Report
@@ -91,12 +86,8 @@ class LinearLoop:
         schedule = call_schedule(levels, predicted, found.response.held(exchange))
         self.plan: list[bool] = []
         self._trajectory = Trajectory(policy, schedule, samples)
-        measured = policy.statistics_of(schedule, 0)
-        scales = scales_beside(levels, measured is None or measured.keeps_variance)
         self._streams = [
-            LinearStream(
-                policy, schedule, samples, found.response, exchange, scales, any(found.noise)
-            )
+            LinearStream(policy, schedule, samples, found.response, exchange, any(found.noise))
             for _ in range(parts)
         ]
         for part, stream in enumerate(self._streams):

@@ -29,7 +29,7 @@ from adaptive_diffusion.numerics.noise_schedule import (
     is_monotonic,
 )
 
-__all__ = ["Exchange", "amplification", "call_schedule", "exchange_of", "scales_beside"]
+__all__ = ["Exchange", "amplification", "call_schedule", "exchange_of"]
 
 Exchange = tuple[float, float]
 """`(A, B)` of the value `A x + B u` that is forecast for an output u at the sample x."""
@@ -104,20 +104,8 @@ def call_schedule(
         tuple(each.noise[0] for each in single),
         tuple(each.clean[0] for each in single if each.clean),
         tuple(each.velocity[0] for each in single if each.velocity),
+        None if flow else tuple(each.scales[0] for each in single if each.scales),
     )
-
-
-def scales_beside(levels: Sequence[tuple[float, float]], keeps_variance: bool) -> list[float]:
-    """How large the sample of each call is beside one that was measured at the same noise.
-
-    Args:
-        levels: `(alpha, sigma)` of every call.
-        keeps_variance: whether those measured were scaled to one variance, or were the picture and
-            its noise. Under flow matching all are as they are here.
-    """
-    if _is_flow(levels):
-        return [1.0] * len(levels)
-    return [math.hypot(alpha, sigma) if keeps_variance else alpha for alpha, sigma in levels]
 
 
 def amplification(

@@ -71,6 +71,8 @@ class NoiseSchedule:
         noise: the share of noise in what enters step i; N numbers from 0 to 1.
         clean: `(A, B)` of the clean sample, or None where the levels aren't known.
         velocity: `(A, B)` of the velocity, likewise.
+        scales: how large a sample is, the root of alpha² + sigma²; None where the levels aren't
+            known, and under flow matching, where all solvers keep samples alike.
 
     Raises:
         ValueError: if the coordinates are not monotonic, or the lengths differ.
@@ -81,13 +83,14 @@ class NoiseSchedule:
     noise: tuple[float, ...]
     clean: tuple[tuple[float, float], ...] | None = None
     velocity: tuple[tuple[float, float], ...] | None = None
+    scales: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not is_monotonic(self.coordinates):
             raise ValueError("coordinates must only rise or only fall, none standing twice")
-        others = (self.gains, self.noise, self.clean, self.velocity)
+        others = (self.gains, self.noise, self.clean, self.velocity, self.scales)
         if any(each is not None and len(each) != len(self) for each in others):
-            raise ValueError("coordinates, gains, noise, clean and velocity need N entries each")
+            raise ValueError("all that a schedule has needs N entries")
 
     @classmethod
     def from_levels(
@@ -132,6 +135,9 @@ class NoiseSchedule:
                 _velocity_terms(level, a, b)
                 for level, (a, b, _) in zip(levels, terms, strict=False)
             ),
+            None
+            if prediction == "flow_prediction"
+            else tuple(math.hypot(alpha, sigma) for alpha, sigma in levels[:-1]),
         )
 
     @classmethod
@@ -166,6 +172,7 @@ class NoiseSchedule:
             self.noise[steps],
             None if self.clean is None else self.clean[steps],
             None if self.velocity is None else self.velocity[steps],
+            None if self.scales is None else self.scales[steps],
         )
 
     def velocity_of(self, step: int, output: Tensor, sample: Tensor) -> Tensor:

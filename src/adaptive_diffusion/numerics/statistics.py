@@ -51,7 +51,6 @@ NUGGET = 1e-4
 """Where none was chosen by trial."""
 _ALIKE = 0.7  # how far it is believed that errors of different runs cancel, or add up
 _SMALLEST_GAIN = 1e-9
-_GROWN = 2.0  # a sample that is larger than that is not scaled
 _CHUNK = 1 << 18  # numbers of each output that are multiplied at a time
 
 
@@ -94,6 +93,7 @@ class Statistics:
         deviations: N numbers.
         nugget: how far outputs of an accelerated run differ from a full run's, relative to their
             mean square; the larger, the less do forecasts swing.
+        scales: how large samples were, as in `NoiseSchedule`; N numbers, or None.
     """
 
     coordinates: tuple[float, ...]
@@ -104,6 +104,7 @@ class Statistics:
     responses: tuple[float, ...]
     deviations: tuple[float, ...]
     nugget: float = NUGGET
+    scales: tuple[float, ...] | None = None
 
     remembers: ClassVar[int] = KNOWN
 
@@ -111,14 +112,6 @@ class Statistics:
     def has_answers(self) -> bool:
         """Whether it was measured how outputs answer a displaced sample; else it is assumed."""
         return any(self.deviations)
-
-    @property
-    def keeps_variance(self) -> bool:
-        """Whether samples were scaled to one variance; else it grew with their noise.
-
-        The first step of any solver is of first order: its move is its gain in the sample's scale.
-        """
-        return abs(self.moves[0]) < _GROWN * self.gains[0]
 
     @classmethod
     def of_values(
@@ -145,6 +138,7 @@ class Statistics:
             tuple(effect / abs(b) for effect, (_, b) in zip(effects, terms, strict=True)),
             tuple(a + b * response for response, (a, b) in zip(responses, terms, strict=True)),
             tuple(abs(b) * each for each, (_, b) in zip(deviations, terms, strict=True)),
+            scales=None if schedule.scales is None else schedule.scales[:steps],
         )
 
     def __len__(self) -> int:
@@ -214,7 +208,8 @@ class Statistics:
         """The same model's statistics in a loop of other steps, interpolated over the coordinates.
 
         Outputs between those measured are taken to be cubic interpolations of these. What an error
-        does is taken to go with the gain of its step.
+        does is taken to go with the gain of its step. Where the solver keeps its samples in another
+        scale, a step moves them by so much more, and outputs answer so much less.
         """
         if self._is_of(schedule):
             return self
@@ -230,16 +225,26 @@ class Statistics:
         def directly(values: tuple[float, ...]) -> tuple[float, ...]:
             return tuple((linear @ torch.tensor(values, dtype=torch.float64)).tolist())
 
+        larger = self._samples_beside(schedule, linear)
+        responses, deviations = directly(self.responses), directly(self.deviations)
         return Statistics(
             schedule.coordinates,
             schedule.gains,
             cubic @ self.kernel @ cubic.T,
-            by_gain(self.moves),
+            tuple(move * each for move, each in zip(by_gain(self.moves), larger, strict=True)),
             by_gain(self.effects),
-            directly(self.responses),
-            directly(self.deviations),
+            tuple(value / each for value, each in zip(responses, larger, strict=True)),
+            tuple(value / each for value, each in zip(deviations, larger, strict=True)),
             self.nugget,
+            schedule.scales,
         )
+
+    def _samples_beside(self, schedule: NoiseSchedule, linear: Tensor) -> list[float]:
+        """How large a loop's samples are beside those measured at the same noise."""
+        if self.scales is None or schedule.scales is None:
+            return [1.0] * len(schedule)
+        measured = (linear @ torch.tensor(self.scales, dtype=torch.float64)).tolist()
+        return [here / there for here, there in zip(schedule.scales, measured, strict=True)]
 
     def _is_of(self, schedule: NoiseSchedule) -> bool:
         """Whether that is the measured loop; its pipeline may have left out the last step."""
@@ -248,7 +253,14 @@ class Statistics:
             len(schedule) - taken in (0, 1)
             and schedule.coordinates[:taken] == self.coordinates
             and schedule.gains[:taken] == self.gains
+            and self._has_scales_of(schedule)
         )
+
+    def _has_scales_of(self, schedule: NoiseSchedule) -> bool:
+        if self.scales is None or schedule.scales is None:
+            return True
+        pairs = zip(schedule.scales, self.scales, strict=False)
+        return all(math.isclose(here, there, rel_tol=1e-3) for here, there in pairs)
 
     def _answer(self, step: int) -> float:
         return math.hypot(self.responses[step], self.deviations[step])

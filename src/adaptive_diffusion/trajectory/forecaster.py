@@ -141,14 +141,13 @@ class Forecaster:
             return between
         return self._agreement.choose(between, output)
 
-    def follow(self, step: int, output: Tensor, correction: Tensor, scale: float = 1.0) -> Tensor:
+    def follow(self, step: int, output: Tensor, correction: Tensor) -> Tensor:
         """`output`, computed for a sample that has since been moved by `correction`.
 
-        By as much as was measured, with samples of which those here are `scale` times as large.
-        Where nothing was, what the denoiser has said of the picture stays: the same clean sample is
-        predicted.
+        By as much as was measured. Where nothing was, what the denoiser has said of the picture
+        stays: the same clean sample is predicted.
         """
-        response = self._response(step, scale)
+        response = self._response(step)
         if response is None:
             return output
         channels = correction.shape[1]
@@ -176,9 +175,9 @@ class Forecaster:
         change = None if self._statistics is None else self._change(step)
         return self._history.latest if change is None else self._history.latest + change
 
-    def _response(self, step: int, scale: float) -> float | None:
+    def _response(self, step: int) -> float | None:
         if self._statistics is not None:
-            response = self._statistics.responses[step] / scale
+            response = self._statistics.responses[step]
             if not self._noisy:
                 return response
             assert self._schedule.velocity is not None

@@ -46,8 +46,6 @@ class LinearStream:
         samples: how many samples decide for themselves.
         response: how the loop answers its model.
         exchange: for every call, what is forecast.
-        scales: for every call, how large its sample is beside one that the policy's statistics were
-            measured with.
         draws_noise: whether the sampler adds noise on its way.
 
     Attributes:
@@ -68,7 +66,6 @@ class LinearStream:
         samples: int,
         response: LinearResponse,
         exchange: Sequence[Exchange],
-        scales: Sequence[float],
         draws_noise: bool,
     ) -> None:
         self.errors: Tensor | None = None
@@ -77,7 +74,6 @@ class LinearStream:
         self._samples = samples
         self._response = response
         self._exchange = exchange
-        self._scales = scales
         self._forecasters = [
             Forecaster(policy, schedule, samples, output) for output in range(response.outputs)
         ]
@@ -133,7 +129,7 @@ class LinearStream:
         if moved is not None:
             sample = _plus(sample, moved)
             filled = [
-                forecaster.follow(call, value, moved, self._scales[call])
+                forecaster.follow(call, value, moved)
                 for forecaster, value in zip(self._forecasters, filled, strict=True)
             ]
         pending = [
