@@ -114,11 +114,18 @@ def has_unclear_rows(value: Any, rows: int) -> bool:
     if isinstance(value, (list, tuple)) and len(value) == rows:
         shapes = [each.shape if isinstance(each, Tensor) else () for each in value]
         are_entries = isinstance(value, list) and len(set(shapes)) == 1
-        have_rows = all(shape[:1] == (rows,) for shape in shapes) and not are_entries
+        have_rows = _are_layers(shapes, rows) and not are_entries
         hold_tensors = any(tensors(each) for each in value)
         are_alike = not hold_tensors and all(each == value[0] for each in value)
         return not have_rows and not are_alike
     return any(has_unclear_rows(each, rows) for each in items(value))
+
+
+def _are_layers(shapes: Sequence[Sequence[int]], rows: int) -> bool:
+    """Whether tensors of these shapes all have a row for each sample, or for each of its frames."""
+    if len({tuple(shape[:1]) for shape in shapes}) > 1 or not shapes[0]:
+        return False
+    return shapes[0][0] > 0 and shapes[0][0] % rows == 0
 
 
 def is_patched(module: Any) -> bool:
