@@ -29,7 +29,7 @@ from torch import Tensor
 
 import adaptive_diffusion as ad
 from adaptive_diffusion.apps.environment import describe_device
-from adaptive_diffusion.miniatures import GUIDANCE, PROMPTS, miniatures
+from adaptive_diffusion.miniatures import PROMPTS, miniatures
 from adaptive_diffusion.published import FILE
 
 STEPS = 50
@@ -57,6 +57,7 @@ class Bench:
         folder = miniatures()[model]
         self._profile = str(folder) if (folder / FILE).is_file() else ""
         self._miniature = headless.Miniature(model)
+        self.guidance = self._miniature.guidance
         self._accelerate = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]().accelerate
         self._pictures = list(enumerate(PROMPTS[model][:pictures]))
         with headless.stood_in():
@@ -105,7 +106,7 @@ class Bench:
         """A decoded picture, and how many calls it took."""
         seed, prompt = picture
         self._miniature.denoiser.calls = 0
-        guidance = 1.5 if name.endswith("_cfg_pp") else self._miniature.guidance
+        guidance = 1.5 if name.endswith("_cfg_pp") else self.guidance
         latent = headless.sample(
             patcher,
             self._miniature,
@@ -210,7 +211,7 @@ def main() -> None:
         "pictures": arguments.pictures,
         "device": describe_device(torch.device("cpu")),
         "scheduler": bench.scheduler,
-        "guidance": GUIDANCE.get(arguments.model, 1.0),
+        "guidance": bench.guidance,
         "comfyui": comfyui_version.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,

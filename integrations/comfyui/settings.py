@@ -47,8 +47,8 @@ class Settings:
             profile: what was found for the model.
         """
         calls = len(inside)
-        first = inside.index(True) if any(inside) else calls
-        end = calls - list(inside)[::-1].index(True) if any(inside) else calls
+        free = [call for call, may_be_skipped in enumerate(inside) if may_be_skipped]
+        first, end = (free[0], free[-1] + 1) if free else (calls, calls)
         if self.calls and profile is None:
             end = min(end, calls - min(_ENDING, self.calls // 4))
         behind = max(0, calls - end - 1)  # calls that the plan does not see

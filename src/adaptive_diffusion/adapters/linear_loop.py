@@ -127,10 +127,6 @@ class LinearLoop:
         ]
         return self._samples
 
-    def compute_all(self) -> None:
-        """Overrules the plan of the present call."""
-        self.plan = self._trajectory.compute_all()
-
     def answer(self, outputs: Sequence[Sequence[Tensor]] | None) -> list[list[Tensor]]:
         """Ends a call: what the sampler is told.
 
