@@ -18,7 +18,16 @@ from adaptive_diffusion.adapters.diffusers.components import sampling_rate
 from adaptive_diffusion.apps.encoding import encode_gif, encode_png, encode_wav, enlarged
 from adaptive_diffusion.numerics.spectrogram import spectrogram
 
-__all__ = ["SUFFIXES", "Clip", "Medium", "Picture", "Sound", "amplification", "media_of"]
+__all__ = [
+    "SUFFIXES",
+    "Clip",
+    "Medium",
+    "Picture",
+    "Sound",
+    "amplification",
+    "amplified_difference",
+    "media_of",
+]
 
 _MOST_AMPLIFIED = 256
 _MOST_FRAMES = 16  # of a clip, on its still
@@ -100,13 +109,15 @@ class Clip:
         return encode_gif(self.frames, entries)
 
     def beside(self, reference: Clip) -> dict[str, bytes]:
-        """A file to look at: the reference, the clip, and their difference, side by side."""
-        difference = np.abs(self.frames - reference.frames)
-        scale = amplification([difference])
-        shown = (reference.frames, self.frames, difference * scale)
-        films = [enlarged(each, _WIDTH) for each in shown]
+        """A file to look at: `film_beside`."""
+        return {self.suffix: self.film_beside(reference)[0]}
+
+    def film_beside(self, reference: Clip) -> tuple[bytes, int]:
+        """The reference, the clip and their difference, side by side; how often it is amplified."""
+        difference, scale = amplified_difference(self.frames, reference.frames)
+        films = [enlarged(each, _WIDTH) for each in (reference.frames, self.frames, difference)]
         shows = f"full, accelerated, difference x{scale}"
-        return {".gif": encode_gif(np.concatenate(films, axis=2), {"shows": shows})}
+        return encode_gif(np.concatenate(films, axis=2), {"shows": shows}), scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +190,13 @@ def amplification(differences: Iterable[np.ndarray]) -> int:
     while scale < _MOST_AMPLIFIED and 2 * scale * highest <= 1:
         scale *= 2
     return scale
+
+
+def amplified_difference(image: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, int]:
+    """What is different, made visible, and by which factor."""
+    difference = np.abs(image - reference)
+    scale = amplification([difference])
+    return difference * scale, scale
 
 
 def _sheet(frames: np.ndarray, across: int) -> np.ndarray:

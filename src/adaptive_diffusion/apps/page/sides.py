@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from adaptive_diffusion.apps.media import Sound, amplification
+from adaptive_diffusion.apps.media import Sound, amplified_difference
 from adaptive_diffusion.apps.page.drawing import (
     fidelity,
     pictures,
@@ -140,10 +140,8 @@ def _show(views: Sequence[View], said: tuple[str, str]) -> tuple[Any, ...]:
 
 
 def _difference(image: np.ndarray, other: np.ndarray) -> Any:
-    """What is different, made visible."""
-    difference = np.abs(image - other)
-    scale = amplification([difference])
-    return gr.Image(pixels(difference * scale), label=f"Difference, amplified {scale} times")
+    difference, scale = amplified_difference(image, other)
+    return gr.Image(pixels(difference), label=f"Difference, amplified {scale} times")
 
 
 def _picture(view: View) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from adaptive_diffusion.apps.media import Clip, amplification
+from adaptive_diffusion.apps.media import Clip
 from adaptive_diffusion.apps.page.drawing import file_with
 from adaptive_diffusion.apps.page.models import Models
 from adaptive_diffusion.apps.page.newest import Stop
@@ -92,11 +92,11 @@ def _together(views: Sequence[View]) -> Any:
         return None
     if not isinstance(full, Clip) or not isinstance(fast, Clip):
         raise ValueError(f"the model makes a {full.kind}: see the Generate tab")
-    scale = amplification([fast.frames - full.frames])
-    return gr.Image(_film(full, fast), label=_label(scale))
+    film, scale = _film(full, fast)
+    return gr.Image(film, label=_label(scale))
 
 
 @lru_cache(maxsize=4)  # a finished race may be shown twice
-def _film(full: Clip, fast: Clip) -> str:
-    [(suffix, content)] = fast.beside(full).items()
-    return file_with(content, suffix)
+def _film(full: Clip, fast: Clip) -> tuple[str, int]:
+    content, scale = fast.film_beside(full)
+    return file_with(content, fast.suffix), scale
