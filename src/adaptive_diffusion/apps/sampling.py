@@ -17,7 +17,7 @@ from adaptive_diffusion.api import accelerate
 from adaptive_diffusion.apps.media import Medium, media_of
 from adaptive_diffusion.policies import Policy
 
-__all__ = ["Batch", "Sample", "Sampler", "Settings"]
+__all__ = ["Batch", "Sample", "Sampler", "Settings", "has_controlnet"]
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ class Sampler:
             name: [sample.arguments[name] for sample in samples] for name in samples[0].arguments
         }
         arguments |= own
-        name = type(self.pipe).__name__
-        if "ControlNet" in name and self.control_parameter not in arguments:
+        if has_controlnet(type(self.pipe)) and self.control_parameter not in arguments:
+            name = type(self.pipe).__name__
             raise ValueError(f"{name} needs a control image: give it as --control-image FILE")
         return arguments
 
@@ -218,9 +218,9 @@ class Sampler:
         return "control_image" if "control_image" in self._parameters else "image"
 
     def _check_control(self, has_image: bool) -> None:
-        name = type(self.pipe).__name__
-        takes_image = "ControlNet" in name or "control_image" in self._parameters
+        takes_image = has_controlnet(type(self.pipe)) or "control_image" in self._parameters
         if has_image and not takes_image:
+            name = type(self.pipe).__name__
             raise ValueError(f"{name} has no ControlNet: omit --control-image or add --controlnet")
 
     def _loop_length(self, steps: int) -> int:
@@ -232,6 +232,11 @@ class Sampler:
         kind = self.device.type
         if kind in ("cuda", "mps", "xpu"):
             getattr(torch, kind).synchronize()
+
+
+def has_controlnet(kind: type) -> bool:
+    """Whether pipelines of this class have a ControlNet, which takes a control image."""
+    return "ControlNet" in kind.__name__
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from adaptive_diffusion.apps.loading import (
     scheduler_of,
 )
 from adaptive_diffusion.apps.profiles import Profiles
+from adaptive_diffusion.apps.sampling import has_controlnet
 from adaptive_diffusion.apps.schedulers import SCHEDULERS, fitting, make_scheduler, takes
 from adaptive_diffusion.apps.sharing import editing_pipeline, own_pipeline
 
@@ -81,9 +82,9 @@ class Models:
         return known
 
     def takes_control(self, name: str) -> bool:
-        """Whether the model's ControlNet goes by a picture, as far as that is known."""
+        """Whether the model takes a control image, as far as that is known."""
         kind = self.traits(name).kind
-        of_its_own = kind is not None and "ControlNet" in kind.__name__
+        of_its_own = kind is not None and has_controlnet(kind)
         return of_its_own or self.options.controlnet is not None
 
     def _find_traits(self, name: str) -> Traits:

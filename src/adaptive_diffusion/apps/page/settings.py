@@ -12,7 +12,7 @@ import gradio as gr
 from adaptive_diffusion.apps.choice import Choice, Skipping, choose
 from adaptive_diffusion.apps.inputs import open_picture
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.sampling import Sampler, Settings
+from adaptive_diffusion.apps.sampling import Sampler, Settings, has_controlnet
 from adaptive_diffusion.apps.schedulers import takes
 from adaptive_diffusion.apps.sharing import editing_size
 from adaptive_diffusion.miniatures import ARGUMENTS, GUIDANCE
@@ -118,7 +118,7 @@ class Asked:
 
         None if it has no ControlNet.
         """
-        if "ControlNet" not in type(pipe).__name__:
+        if not has_controlnet(type(pipe)):
             return None
         if self.control is None:
             raise ValueError(f"{self.model} needs a control image: add one in the settings")

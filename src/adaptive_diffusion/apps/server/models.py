@@ -20,6 +20,7 @@ from adaptive_diffusion.apps.inpainting import KeepOutside, takes_masks
 from adaptive_diffusion.apps.preview import Previews
 from adaptive_diffusion.apps.profiles import Source
 from adaptive_diffusion.apps.provenance import entries
+from adaptive_diffusion.apps.sampling import has_controlnet
 from adaptive_diffusion.apps.server.errors import InvalidRequestError
 from adaptive_diffusion.apps.server.limits import Limits
 from adaptive_diffusion.apps.sharing import (
@@ -296,7 +297,7 @@ def _reason_against(pipe: Any) -> str | None:
         and each.kind is each.POSITIONAL_OR_KEYWORD
         and each.name != "prompt"
     ]
-    if "ControlNet" in type(pipe).__name__:
+    if has_controlnet(type(pipe)):
         others.append("a control image")
     return f"needs {' and '.join(others)}, which requests don't have" if others else None
 
