@@ -228,9 +228,8 @@ def test_a_first_skip_gets_all_of_the_tolerance_under_noise_and_half_without(
 ) -> None:
     def loosest_that_computes(nodes: int) -> float:
         schedule = NoiseSchedule.uniform(done + 2)
-        errors = [error if nodes == 1 else 2 * error] * done  # the next step's: 1 step, or 1 x 2
-        trace = Trace(schedule, nodes, [True] * done, errors, [0.1] * done)
+        trace = Trace(schedule, nodes, [True] * done, [error] * done, [0.1] * done)
         tolerances = [1.01**k * 1e-8 for k in range(3000)]
         return max(each for each in tolerances if ErrorControlled(each).decide(trace))
 
-    assert loosest_that_computes(2) == pytest.approx(4 * loosest_that_computes(1), rel=0.03)
+    assert loosest_that_computes(2) == pytest.approx(2 * loosest_that_computes(1), rel=0.03)
