@@ -23,8 +23,8 @@ from adaptive_diffusion.policies import FixedSchedule, Policy
 
 __all__ = ["LEARNING_SAMPLES", "SEARCH_RUNS", "Learned", "Learner", "search_plan"]
 
-LEARNING_SAMPLES = 4
-"""Full runs from which a model is measured."""
+LEARNING_SAMPLES = 8
+"""Full runs from which a model is measured: as many as `calibrate` makes of 16 prompts."""
 SEARCH_RUNS = 150
 """How many runs the search of one mask takes."""
 
