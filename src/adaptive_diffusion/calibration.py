@@ -66,7 +66,7 @@ def calibrate(
 ) -> Profile:
     """Measures a model, and finds the plan for a goal, by runs of its pipeline.
 
-    With 16 samples it takes about five full runs for each of them; with more, fewer for each.
+    With 16 samples it takes six to seven full runs for each of them; with more, fewer for each.
 
     Args:
         pipe: a pipeline that makes pictures, videos or sounds. If it is enabled, it runs with its
