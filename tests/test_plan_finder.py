@@ -33,7 +33,7 @@ def nugget_of(policy: Planned) -> float:
 
 @pytest.mark.parametrize("nfe", range(2, STEPS))
 def test_a_plan_has_exactly_so_many_calls(nfe):
-    finder = PlanFinder(measured(), lambda policy: 0.0)
+    finder = PlanFinder(measured(), lambda policy, sample: 0.0, 2)
     plan = finder.plan(nfe)
     assert finder.steps == STEPS
     assert len(set(plan.steps)) == nfe
@@ -43,22 +43,39 @@ def test_a_plan_has_exactly_so_many_calls(nfe):
 
 @pytest.mark.parametrize("best", NUGGETS)
 def test_the_nugget_is_the_one_under_which_samples_come_closest(best):
-    finder = PlanFinder(measured(), lambda policy: -abs(math.log(nugget_of(policy) / best)))
+    finder = PlanFinder(measured(), lambda policy, _: -abs(math.log(nugget_of(policy) / best)), 2)
     assert finder.plan(5).nugget == best
     assert nugget_of(finder.policy(5)) == best
 
 
-def test_every_plan_is_tried_once_with_every_nugget():
+def test_all_nuggets_are_tried_on_two_samples_and_the_best_two_on_four():
     tried = []
-    finder = PlanFinder(measured(), lambda policy: tried.append(policy) or 0.0)
+
+    def closeness(policy, sample):
+        tried.append((policy.nfe, nugget_of(policy), sample))
+        return -math.log(nugget_of(policy))  # small ones are best
+
+    finder = PlanFinder(measured(), closeness, samples=9)
     for nfe in (5, 8, 5):
         finder.policy(nfe)
-    assert [(policy.nfe, nugget_of(policy)) for policy in tried] == [
-        (nfe, nugget) for nfe in (5, 8) for nugget in NUGGETS
-    ]
+    for nfe in (5, 8):
+        few = [(nfe, nugget, sample) for nugget in NUGGETS for sample in (0, 1)]
+        more = [(nfe, nugget, sample) for nugget in NUGGETS[:2] for sample in (2, 3)]
+        assert [each for each in tried if each[0] == nfe] == few + more
+    assert len(tried) == len(set(tried))
     assert sorted(finder.found) == [5, 8]
 
 
+def test_the_mean_over_all_samples_decides_between_the_best_two():
+    misleading = {NUGGETS[1]: (50.0, 50.0, 10.0, 10.0), NUGGETS[3]: (49.0, 49.0, 40.0, 40.0)}
+
+    def closeness(policy, sample):
+        return misleading.get(nugget_of(policy), (48.0,) * 4)[sample]
+
+    assert PlanFinder(measured(), closeness, samples=2).plan(5).nugget == NUGGETS[1]
+    assert PlanFinder(measured(), closeness, samples=4).plan(5).nugget == NUGGETS[3]
+
+
 def test_plans_of_several_loops_are_left_to_the_policy():
-    plan = PlanFinder(measured(loops=2), lambda policy: 0.0).plan(5)
+    plan = PlanFinder(measured(loops=2), lambda policy, sample: 0.0, 2).plan(5)
     assert plan.steps == ()

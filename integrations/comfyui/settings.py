@@ -75,7 +75,7 @@ class InPart(Policy):
         self._inner, self._first, self._end = inner, first, end
         self._begun = max(0, first + 1 - inner.fewest_steps)
         self.backfill = backfill
-        self.extrapolates, self.damped = inner.extrapolates, inner.damped
+        self.extrapolates, self.cautious = inner.extrapolates, inner.cautious
         self.observes, self.fewest_steps = inner.observes, inner.fewest_steps
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from statistics import fmean
 
 from adaptive_diffusion.measured import FoundPlan, Measured
 from adaptive_diffusion.numerics.planning import make_plan
@@ -18,8 +19,11 @@ __all__ = ["NUGGETS", "TRIED_SAMPLES", "PlanFinder"]
 
 NUGGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Those that are tried: small where the seed decides, large at high guidance and few calls."""
-TRIED_SAMPLES = 2
-"""How many samples they are tried on."""
+TRIED_SAMPLES = 4
+"""How many samples the best of them are tried on."""
+
+_FIRST = 2  # samples that all nuggets are tried on
+_FINALISTS = 2  # nuggets that are tried on the others, too
 
 
 class PlanFinder:
@@ -27,13 +31,18 @@ class PlanFinder:
 
     Args:
         measured: the model's statistics.
-        closeness: of samples made by a plan to the full runs; the larger, the closer.
+        closeness: of a sample made by a plan to its full run; the larger, the closer. Samples are
+            given by number, from 0 on.
+        samples: how many there are.
     """
 
-    def __init__(self, measured: Measured, closeness: Callable[[Planned], float]) -> None:
+    def __init__(
+        self, measured: Measured, closeness: Callable[[Planned, int], float], samples: int
+    ) -> None:
         self.measured = measured
         self.steps = max(len(streams[0]) for streams in measured.loops)
         self._closeness = closeness
+        self._samples = min(samples, TRIED_SAMPLES)
         self._found: dict[int, FoundPlan] = {}
 
     @property
@@ -44,13 +53,26 @@ class PlanFinder:
     def plan(self, nfe: int) -> FoundPlan:
         """That of exactly so many calls, with the nugget that brings the samples closest."""
         if nfe not in self._found:
-            candidates = [self._candidate(nfe, nugget) for nugget in NUGGETS]
-            self._found[nfe] = max(candidates, key=lambda plan: self._closeness(self._policy(plan)))
+            self._found[nfe] = self._closest([self._candidate(nfe, nugget) for nugget in NUGGETS])
         return self._found[nfe]
 
     def policy(self, nfe: int) -> Planned:
         """The policy that follows this plan."""
         return self._policy(self.plan(nfe))
+
+    def _closest(self, candidates: list[FoundPlan]) -> FoundPlan:
+        """Few samples are enough to leave out the worst, and too few to tell the best two apart."""
+        few = min(_FIRST, self._samples)
+        seen = {plan: self._tried(plan, range(few)) for plan in candidates}
+        finalists = sorted(candidates, key=lambda plan: fmean(seen[plan]), reverse=True)
+        finalists = finalists[:_FINALISTS]
+        for plan in finalists:
+            seen[plan] += self._tried(plan, range(few, self._samples))
+        return max(finalists, key=lambda plan: fmean(seen[plan]))
+
+    def _tried(self, plan: FoundPlan, samples: range) -> list[float]:
+        policy = self._policy(plan)
+        return [self._closeness(policy, sample) for sample in samples]
 
     def _candidate(self, nfe: int, nugget: float) -> FoundPlan:
         loops = self._loops(nugget)

@@ -1,4 +1,4 @@
-"""How far forecasts are followed, by what is known of the model."""
+"""Whether forecasts are followed, by what is known of the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def planned(**changes: tuple[float, ...]) -> Planned:
 
 
 @pytest.mark.parametrize(
-    ("policy", "damped"),
+    ("policy", "cautious"),
     [
         (ErrorControlled(), True),
         (Planned(6), True),
@@ -30,14 +30,16 @@ def planned(**changes: tuple[float, ...]) -> Planned:
     ],
     ids=["error control", "nothing known", "a kernel alone", "all measured", "a mask"],
 )
-def test_forecasts_are_damped_where_no_answers_were_measured(policy: Policy, damped: bool) -> None:
-    """Outputs that go back on every forecast: a damped one stays where the last output is."""
+def test_policies_are_cautious_where_no_answers_were_measured(
+    policy: Policy, cautious: bool
+) -> None:
+    """Outputs that go back on every forecast: a cautious one stays where the last output is."""
     forecaster = Forecaster(policy, SCHEDULE, samples=1)
     sample = torch.zeros(1, 5)
     swing = [torch.full((1, 5), 1.0 if step % 2 else -1.0) for step in range(4)]
     for step, output in enumerate(swing):
         forecaster.forecast(step, [True], output, sample)
         forecaster.remember(step, [True], output, sample)
-    assert forecaster.damps == damped
+    assert forecaster.is_cautious == cautious
     forecast = forecaster.forecast(4, [False], swing[-1], sample)
-    assert torch.equal(forecast, swing[-1]) == damped
+    assert torch.equal(forecast, swing[-1]) == cautious

@@ -216,7 +216,7 @@ def test_an_output_that_swings_is_reused_and_not_interpolated() -> None:
     """Outputs that go back on every trend: a skipped step is then a longer step, no more."""
     outputs = [0.0, 1.0, 0.0, None, 1.0, None, -1.0]  # every line is met by less than nothing
     policy = FixedSchedule([each is not None for each in outputs])
-    object.__setattr__(policy, "damped", True)
+    object.__setattr__(policy, "cautious", True)
     trajectory, x = Trajectory(policy, NoiseSchedule.uniform(len(outputs)), 1), torch.zeros(1, 5)
     reused = last = 0.0
     for value in outputs:

@@ -68,14 +68,14 @@ class Policy(ABC):
         extrapolates: what a skipped step gets. True: the line through the last two outputs (the
             last predicted velocity, where the solver adds noise). False: the last output.
         backfill: whether skipped steps are done again once they can be interpolated.
-        damped: whether a forecast is followed only as far as the sample's last one was right.
+        cautious: whether the last output is reused, where a sample has gone back on its line.
         observes: the field of the trace that `decide` reads: "errors", "changes" or none.
         fewest_steps: a loop with fewer steps than that is computed in full.
     """
 
     extrapolates: bool = True
     backfill: bool = True
-    damped: bool = False
+    cautious: bool = False
     observes: str = ""
     fewest_steps: int = 2
 

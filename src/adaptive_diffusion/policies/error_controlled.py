@@ -1,9 +1,9 @@
 r"""Ours: skip as long as the error that skipping brings stays within a tolerance.
 
-A skipped output is forecast along the line through the last two computed ones, as far as the
-sample's outputs have kept to such lines. At every computed step i the forecast is compared with the
-truth, :math:`r_i = \|e_i - \hat e_i\| / \|e_i\|`. The error of an extrapolation grows like the
-product of the distances to its nodes,
+A skipped output is forecast along the line through the last two computed ones. Where the sample's
+outputs have just gone back on such a line, the last one is reused. At every computed step i the
+forecast is compared with the truth, :math:`r_i = \|e_i - \hat e_i\| / \|e_i\|`. The error of an
+extrapolation grows like the product of the distances to its nodes,
 
 .. math:: r_k \approx c\,|(\lambda_k - \lambda_a)(\lambda_k - \lambda_b)|, \qquad
           c = \frac{r_i}{|(\lambda_i-\lambda_{a'})(\lambda_i-\lambda_{b'})|},
@@ -69,7 +69,7 @@ class ErrorControlled(Policy):
     tolerance: float = QUALITIES["balanced"]
     max_skip: int = 6
 
-    damped = True
+    cautious = True
     observes = "errors"
     fewest_steps = _WARM_UP + 2  # one to skip, and the last
 

@@ -23,7 +23,7 @@ class Planned(Policy):
 
     Attributes:
         nfe: how many steps are computed; a loop with no more steps is computed in full.
-        loops: what was measured of the model's loops. Without it, forecasts are lines, damped as
+        loops: what was measured of the model's loops. Without it, forecasts are lines, as
             under error control, and calls are nearly even.
         plans: some that have been found for the measured loops; for others, they are found when
             they are needed, in a second or two.
@@ -37,7 +37,7 @@ class Planned(Policy):
     loops: tuple[LoopStatistics, ...] = ()
     plans: tuple[Plan, ...] = ()
 
-    damped = True
+    cautious = True
 
     def __post_init__(self) -> None:
         require_count("nfe", self.nfe, at_least=2)

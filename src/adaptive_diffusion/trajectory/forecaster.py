@@ -9,8 +9,8 @@ from adaptive_diffusion.numerics.interpolation import Polynomials
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.rows import rowwise_norm, select_rows
 from adaptive_diffusion.policies import Policy
-from adaptive_diffusion.trajectory.agreement import Agreement
 from adaptive_diffusion.trajectory.history import History
+from adaptive_diffusion.trajectory.trend import Trend
 
 __all__ = ["Forecaster"]
 
@@ -25,10 +25,10 @@ class Forecaster:
     weights follow from these. Otherwise they are a line's.
 
     Without fresh noise the denoiser's output itself is forecast, along the line through the last
-    two. If the policy is damped, it is followed as far as the sample's outputs have kept to such
-    forecasts. Where the solver adds noise, lines through outputs are wrong, and the predicted
-    velocity is reused: that is half-way between reusing the clean sample, as if fresh noise could
-    not change the picture, and reusing the noise, as if all of it became picture.
+    two. If the policy is cautious, the last output is reused after the sample's outputs went back
+    on such a forecast. Where the solver adds noise, lines through outputs are wrong, and the
+    predicted velocity is reused: that is half-way between reusing the clean sample, as if fresh
+    noise could not change the picture, and reusing the noise, as if all of it became picture.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Forecaster:
         self._statistics = policy.statistics_of(schedule, stream)
         self._weights = self._statistics or Polynomials(schedule.coordinates)
         self._history: History | None = None
-        self._agreement = Agreement(samples)
+        self._trend = Trend(samples)
         self._noisy = False
         self._quiet_steps = 0
 
@@ -50,13 +50,13 @@ class Forecaster:
         return 2 if self._policy.extrapolates and not self._noisy else 1
 
     @property
-    def damps(self) -> bool:
-        """Whether computed outputs say how far the next forecast is followed.
+    def is_cautious(self) -> bool:
+        """Whether computed outputs say if the next forecast is followed.
 
         Not where it has been measured how outputs answer a displaced sample: there it is known.
         """
         measured = self._statistics is not None and self._statistics.has_answers
-        return self._policy.damped and not measured and not self._noisy
+        return self._policy.cautious and not measured and not self._noisy
 
     @property
     def known(self) -> list[bool]:
@@ -69,8 +69,8 @@ class Forecaster:
         return self._noisy or self._history is None
 
     def restart(self) -> None:
-        """Forgets all outputs, and how far lines through them held."""
-        self._history, self._agreement = None, Agreement(self._samples)
+        """Forgets all outputs, and whether they kept to their trend."""
+        self._history, self._trend = None, Trend(self._samples)
 
     def hear_of_noise(self, drawn: bool) -> bool:
         """Whether the solver has added noise in this step decides what is forecast from now on.
@@ -105,9 +105,9 @@ class Forecaster:
         change = self._change(step)
         if change is None:
             return base
-        forecast = self._agreement.move(base, change)
-        if self.damps and any(mask):
-            self._agreement.measure(mask, output.float() - base.float(), change)
+        forecast = self._trend.move(base, change)
+        if self.is_cautious and any(mask):
+            self._trend.see(mask, output.float() - base.float(), change)
         return forecast
 
     def relative_error(self, output: Tensor, forecast: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Forecaster:
             return self._output_of(at, between, output, sample)
         if self._statistics is not None or self._schedule.noise[step] >= _MOSTLY_NOISE:
             return between
-        return self._agreement.choose(between, output)
+        return self._trend.choose(between, output)
 
     def follow(self, step: int, output: Tensor, correction: Tensor) -> Tensor:
         """`output`, computed for a sample that has since been moved by `correction`.

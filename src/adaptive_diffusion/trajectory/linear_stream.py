@@ -172,7 +172,7 @@ class LinearStream:
     ) -> list[Tensor]:
         self.errors = None
         observes = self._policy.observes == "errors" and any(mask)
-        if all(mask) and not observes and not self.forecaster.damps:
+        if all(mask) and not observes and not self.forecaster.is_cautious:
             return values
         filled = []
         for forecaster, value in zip(self._forecasters, values, strict=True):

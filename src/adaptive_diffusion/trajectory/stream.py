@@ -94,7 +94,7 @@ class Stream:
     def _complete(self, step: int, mask: list[bool], output: Tensor, sample: Tensor) -> Tensor:
         self.errors = None
         observes = self._policy.observes == "errors" and any(mask)
-        if all(mask) and not observes and not self.forecaster.damps:
+        if all(mask) and not observes and not self.forecaster.is_cautious:
             return output
         forecast = self.forecaster.forecast(step, mask, output.detach(), sample.detach())
         if observes:

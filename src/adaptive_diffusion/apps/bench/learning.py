@@ -14,21 +14,21 @@ from random import Random
 from statistics import fmean
 
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness
-from adaptive_diffusion.apps.media import Medium
-from adaptive_diffusion.apps.sampling import Sample, Sampler
+from adaptive_diffusion.apps.sampling import Batch, Sample, Sampler
 from adaptive_diffusion.measured import Measured
 from adaptive_diffusion.measurement import DISTURBED, calls_needed, measure
 from adaptive_diffusion.numerics.planning import Plan, neighbours, rising
-from adaptive_diffusion.plan_finder import TRIED_SAMPLES, PlanFinder
+from adaptive_diffusion.plan_finder import PlanFinder
 from adaptive_diffusion.policies import FixedSchedule, Policy
 
 __all__ = ["LEARNING_SAMPLES", "SEARCH_RUNS", "Learned", "Learner", "search_plan"]
 
-LEARNING_SAMPLES = 4
-"""Full runs from which a model is measured."""
+LEARNING_SAMPLES = 8
+"""Full runs from which a model is measured: as many as `calibrate` makes of 16 prompts."""
 SEARCH_RUNS = 150
 """How many runs the search of one mask takes."""
 
+_SEARCH_SAMPLES = 2  # that each of these runs is one of
 _EARLY = (1.0, 1.25, 1.5, 2.0)  # exponents of the masks a search starts from; 1 is even
 
 
@@ -64,6 +64,7 @@ class Learner:
         self.notify = notify
         self._sampler = sampler
         self._samples = list(samples)
+        self._full: dict[int, Batch] = {}
         self._evaluations = 0.0
 
     @functools.cache  # noqa: B019  a learner lives as long as its cell
@@ -85,45 +86,50 @@ class Learner:
         With forecasts go backfills.
         """
         before = self._evaluations
-        _, length = self._full
+        length = len(self._full_run(0).masks[0])
 
         def policy(plan: Plan) -> FixedSchedule:
             mask = [step in plan for step in range(length)]
             return FixedSchedule(mask, extrapolates=forecasts, backfill=forecasts)
 
         self.notify(f"searching a mask of {calls} calls")
-        trials = SEARCH_RUNS // TRIED_SAMPLES
-        plan = search_plan(length, calls, lambda plan: self._closeness(policy(plan)), trials)
+        samples = range(min(_SEARCH_SAMPLES, len(self._samples)))
+        trials = SEARCH_RUNS // len(samples)
+
+        def closeness(plan: Plan) -> float:
+            return fmean(self._closeness(policy(plan), each) for each in samples)
+
+        plan = search_plan(length, calls, closeness, trials)
         return Learned(policy(plan), self._evaluations - before)
 
     @functools.cached_property
     def _finder(self) -> tuple[PlanFinder, float]:
-        """Also says what the measurement took."""
+        """Also says what the measurement took. The runs that it records are the full runs."""
         runs = [functools.partial(self._sampler.run, [sample]) for sample in self._samples]
-        loops, dtype = measure(self._sampler.pipe, runs, DISTURBED, self.notify)
+        loops, dtype = measure(
+            self._sampler.pipe, runs, DISTURBED, self.notify, self._full.__setitem__
+        )
         steps = sum(len(streams[0]) for streams in loops)
         measured = Measured(loops, self._sampler.settings.guidance, dtype)
-        return PlanFinder(measured, self._closeness), calls_needed(steps, len(runs))
+        finder = PlanFinder(measured, self._closeness, len(runs))
+        return finder, calls_needed(steps, len(runs))
 
-    @functools.cached_property
-    def _full(self) -> tuple[list[Medium], int]:
-        """What the full runs make, and how long their loop is."""
-        self.notify("full runs to learn from")
-        batches = [self._sampler.run([sample]) for sample in self._samples[:TRIED_SAMPLES]]
-        self._evaluations += sum(len(mask) for batch in batches for mask in batch.masks)
-        made = [medium for batch in batches for medium in batch.made or ()]
-        return made, len(batches[0].masks[0])
+    def _full_run(self, index: int) -> Batch:
+        """Of a sample, made once."""
+        if index not in self._full:
+            self.notify("full runs to learn from")
+            self._full[index] = self._sampler.run([self._samples[index]])
+            self._evaluations += len(self._full[index].masks[0])
+        return self._full[index]
 
-    def _closeness(self, policy: Policy) -> float:
-        """Mean PSNR to the full runs."""
-        references, _ = self._full
-        values = []
-        for sample, reference in zip(self._samples, references, strict=False):
-            batch = self._sampler.run([sample], policy)
-            assert batch.made is not None
-            self._evaluations += fmean(map(sum, batch.masks))
-            values.append(min(closeness(batch.made[0], reference)[0], IDENTICAL_DB))
-        return fmean(values)
+    def _closeness(self, policy: Policy, index: int) -> float:
+        """PSNR of a sample to its full run."""
+        full = self._full_run(index)
+        batch = self._sampler.run([self._samples[index]], policy)
+        self._evaluations += fmean(map(sum, batch.masks))
+        assert batch.made is not None
+        assert full.made is not None
+        return min(closeness(batch.made[0], full.made[0])[0], IDENTICAL_DB)
 
 
 def search_plan(steps: int, calls: int, closeness: Callable[[Plan], float], trials: int) -> Plan:
