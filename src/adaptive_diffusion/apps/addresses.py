@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ def take(host: str, ports: Iterable[int]) -> socket.socket:
         except OSError as error:
             taken.close()
             refused = error
+            if error.errno != errno.EADDRINUSE:
+                break
     raise OSError(
         f"can't listen on {host}, port {port}: {refused.strerror}; choose with --host and --port"
     ) from refused
