@@ -61,5 +61,7 @@ def ui(
     with addresses.take(host, _PORTS if port is None else [port]) as taken:
         with Console(stderr=True).status("loading"):
             from adaptive_diffusion.apps.page.models import Models
-            from adaptive_diffusion.apps.page.page import launch
-        launch(Models(names, options, found), taken, typer.echo, open_browser=browser)
+            from adaptive_diffusion.apps.page.page import launch, make_app
+
+            app = make_app(Models(names, options, found))
+        launch(app, taken, typer.echo, open_browser=browser)

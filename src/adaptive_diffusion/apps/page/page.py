@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import webbrowser
 from collections.abc import Callable
@@ -58,8 +59,9 @@ _THEME = gr.themes.Default(
 
 def make_app(models: Models) -> FastAPI:
     """The page for these models, as an ASGI application."""
+    app = FastAPI(openapi_url=None)  # its /docs would fetch scripts from elsewhere
     return gr.mount_gradio_app(
-        FastAPI(), _page(models), "/", footer_links=[], theme=_THEME, css=_CSS, head=_KEYS
+        app, _page(models), "/", footer_links=[], theme=_THEME, css=_CSS, head=_KEYS
     )
 
 
@@ -84,7 +86,7 @@ def _page(models: Models) -> gr.Blocks:
 
 
 def launch(
-    models: Models, taken: socket.socket, announce: Callable[[str], None], *, open_browser: bool
+    app: FastAPI, taken: socket.socket, announce: Callable[[str], None], *, open_browser: bool
 ) -> None:
     """Serves the page until SIGTERM or SIGINT.
 
@@ -92,10 +94,16 @@ def launch(
         taken: where it listens.
         announce: told of the address.
     """
-    # an open page holds a connection, which is not waited for at the end
-    config = uvicorn.Config(make_app(models), log_level="warning", timeout_graceful_shutdown=1)
     taken.listen()
     announce(addresses.url(taken))
     if open_browser:
         webbrowser.open(addresses.url(taken))
-    uvicorn.Server(config).run(sockets=[taken])
+    # an open page keeps a connection, which is not waited for at the end
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    _Server(config).run(sockets=[taken])
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of pages that are cut off
+        await super().shutdown(sockets)
