@@ -6,7 +6,7 @@ CLI := $(BIN)/adaptive-diffusion
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo comparison test test-all test-pipelines lint docs bench pipelines clean
+.PHONY: demo comparison test test-all test-pipelines test-wheel lint docs bench pipelines clean
 
 demo: $(VENV)/.cli  ## four prompts in full, accelerated, and in fewer steps, on a small model, offline
 	$(CLI) compare --model scenes \
@@ -23,6 +23,9 @@ test-all: $(VENV)/.dev  ## every test; ARGS are further ones for pytest
 
 test-pipelines: $(VENV)/.dev  ## every pipeline class that can be built here, and all trained models
 	$(PYTEST) -m slow tests/conformance tests/miniatures/test_plans_of_miniatures.py $(ARGS)
+
+test-wheel: $(VENV)/.dev  ## all commands and code of the README and of Start, from a wheel in a clean environment
+	$(PYTEST) -m "" tests/test_readme.py tests/miniatures/test_wheel.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

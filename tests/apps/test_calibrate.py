@@ -143,8 +143,8 @@ def no_loading(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "give one of target_psnr, target_ssim, worst_psnr and budget_nfe"),
-        (("--target-psnr", 35, "--target-ssim", 0.9), "give one of target_psnr"),
+        ((), "give one of --target-psnr, --target-ssim, --worst-psnr and --budget-nfe"),
+        (("--target-psnr", 35, "--target-ssim", 0.9), "give one of --target-psnr"),
         (("--target-psnr", -1), "target_psnr must be between 0 and 100 dB"),
         (("--target-psnr", 35, "--prompts", "nowhere.txt"), "nowhere.txt can't be read"),
         (("--target-psnr", 35, "--scheduler", "magic"), "no scheduler 'magic'"),

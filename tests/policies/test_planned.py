@@ -121,7 +121,8 @@ def test_what_is_no_number_of_calls_is_refused(nfe: object) -> None:
     ("made", "steps", "words"),
     [
         (5, 20, ""),
-        (4, 4, ""),
+        (5, 5, ""),
+        (4, 4, "none of 4 steps skipped: 5 calls were asked for"),
         (4, 20, "4 calls instead of 5 in 20 steps: the loop ended earlier"),
         (7, 20, "7 calls instead of 5 in 20 steps: some had to be computed"),
     ],

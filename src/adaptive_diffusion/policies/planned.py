@@ -54,8 +54,10 @@ class Planned(Policy):
     def remark(self, mask: Sequence[bool]) -> str:
         """Why it was not the number of calls that was asked for."""
         made, steps = sum(mask), len(mask)
-        if made == min(self.nfe, steps):
+        if made == self.nfe:
             return ""
+        if made == steps < self.nfe:
+            return f"none of {steps} steps skipped: {self.nfe} calls were asked for"
         if made > self.nfe:
             return (
                 f"{made} calls instead of {self.nfe} in {steps} steps: "

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgi import running
 from playwright.sync_api import sync_playwright
 from tiny_pipelines import ALL_PIPELINES
 
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline
 from adaptive_diffusion.apps.page.models import Models
-from adaptive_diffusion.apps.page.page import CSS, KEYS, THEME, make_page
+from adaptive_diffusion.apps.page.page import make_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -35,12 +36,8 @@ def address() -> Iterator[str]:
         return load_pipeline(name) if name == "emoji" else ALL_PIPELINES[name].make()
 
     names = ["emoji", "digits", "motion", "text_to_video", "StableAudioPipeline", "img2img"]
-    page = make_page(Models(names, load=load))
-    _, local, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, share=False, theme=THEME, css=CSS, head=KEYS
-    )
-    yield local
-    page.close()
+    with running(make_app(Models(names, load=load))) as url:
+        yield url
 
 
 @pytest.fixture

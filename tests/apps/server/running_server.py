@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import openai
-import uvicorn
+from asgi import running
 from tiny_pipelines import TINY_PIPELINES
 
 from adaptive_diffusion.apps.choice import Choice
@@ -55,15 +53,5 @@ def tiny_model(
 @contextmanager
 def serving(*models: Model, limits: Limits | None = None, **options: Any) -> Iterator[Served]:
     """Runs a server for the length of the block."""
-    app = create_app(models, limits, **options)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    listening = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            thread.join(0.01)
-        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", models[0])
-    finally:
-        server.should_exit = True
-        thread.join()
+    with running(create_app(models, limits, **options)) as url:
+        yield Served(url, models[0])

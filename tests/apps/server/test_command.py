@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -124,12 +123,6 @@ def test_the_key_can_come_from_the_environment(start: Start) -> None:
 )
 def test_bad_options_are_refused(cli: Any, options: tuple[str, ...], message: str) -> None:
     assert message in cli("serve", *options).error
-
-
-def test_a_port_in_use_is_told(cli: Any, model: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert "in use" in cli("serve", "--model", model, "--port", port).error
 
 
 def test_pickles_are_not_loaded(cli: Any, model: Path, tmp_path: Path) -> None:

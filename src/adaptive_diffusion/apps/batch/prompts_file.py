@@ -16,6 +16,7 @@ from adaptive_diffusion.apps.inputs import open_picture
 __all__ = ["Defaults", "Line", "read_lines"]
 
 _MAX_SEED = 2**63 - 1  # what torch.Generator takes
+_EXAMPLE = '{"prompt": "a red apple"}'
 _ALL_KEYS = (
     *("prompt", "negative_prompt", "seed", "steps", "guidance", "width", "height"),
     *("tolerance", "nfe", "control_image", "id"),
@@ -81,9 +82,10 @@ def _parse(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from error
+        reason = f"{error.msg} at character {error.pos + 1}"
+        raise ValueError(f"not JSON ({reason}): write {_EXAMPLE}") from error
     if not isinstance(found, dict):
-        raise ValueError('not a JSON object: write {"prompt": "a red apple"}')
+        raise ValueError(f"not a JSON object: write {_EXAMPLE}")
     for key in found:
         if key not in _ALL_KEYS:
             raise ValueError(f"unknown key {key!r}: choose from {', '.join(_ALL_KEYS)}")

@@ -37,6 +37,8 @@ def calibrate(
     """Measures a model and finds the plan for a goal: --profile and --nfe then use the file."""
     from rich.console import Console
 
+    if [target_psnr, target_ssim, worst_psnr, budget_nfe].count(None) != 3:
+        raise ValueError("give one of --target-psnr, --target-ssim, --worst-psnr and --budget-nfe")
     prompts = wanted.read()
     file = writable_file(out)
     console = Console(stderr=True)

@@ -81,6 +81,7 @@ def serve(
     """Serves pictures over HTTP, as OpenAI's images interface does, batched across requests."""
     from rich.console import Console
 
+    from adaptive_diffusion.apps import addresses
     from adaptive_diffusion.apps.choice import choose
     from adaptive_diffusion.apps.profiles import Profiles
     from adaptive_diffusion.apps.server.command import (
@@ -118,8 +119,6 @@ def serve(
     }
     load = partial(load_models, names, loading.options(), choices, sources)
     how: dict[str, Any] = {
-        "host": host,
-        "port": port,
         "api_key": api_key,
         "drain_seconds": drain_seconds,
         "announce": typer.echo,
@@ -130,10 +129,11 @@ def serve(
         least = replicas or 1
         most = max_replicas or least
         team = Replicas(least, most, cpus_per_replica or 1, gpus_per_replica)
-        run_on_ray(load, limits, team, **how)
+        run_on_ray(load, limits, team, host=host, port=port, **how)
     elif (replicas, max_replicas, cpus_per_replica, gpus_per_replica) == (None,) * 4:
-        with Console(stderr=True).status("loading"):
-            loaded = load()
-        run(loaded, limits, **how)
+        with addresses.take(host, [port]) as taken:
+            with Console(stderr=True).status("loading"):
+                loaded = load()
+            run(loaded, limits, taken, **how)
     else:
         raise ValueError("--replicas and what each gets go with --engine ray")

@@ -11,6 +11,8 @@ from adaptive_diffusion.apps.commands.options import LoadingOptions, NamedProfil
 
 __all__ = ["ui"]
 
+_PORTS = range(7860, 7960)
+
 
 def ui(
     loading: LoadingOptions,
@@ -30,12 +32,20 @@ def ui(
     ] = None,
     profiles: NamedProfiles = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="The first free from 7860 by default.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="0 takes a free one; the first free from 7860 by default."
+        ),
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser.")
     ] = False,
 ) -> None:
     """Shows a page where full and accelerated runs go side by side, as they are made."""
+    from rich.console import Console
+
+    from adaptive_diffusion.apps import addresses
     from adaptive_diffusion.apps.loading import locate
     from adaptive_diffusion.apps.profiles import Profiles
     from adaptive_diffusion.miniatures import pipeline_miniatures
@@ -48,7 +58,10 @@ def ui(
     for name in names:
         locate(name)  # raises on one that can't be loaded, before seconds of imports
     found = Profiles.of_options(names, profiles or [], loading.revision)
-    from adaptive_diffusion.apps.page.models import Models
-    from adaptive_diffusion.apps.page.page import launch
+    with addresses.take(host, _PORTS if port is None else [port]) as taken:
+        with Console(stderr=True).status("loading"):
+            from adaptive_diffusion.apps.page.models import Models
+            from adaptive_diffusion.apps.page.page import launch, make_app
 
-    launch(Models(names, options, found), host, port, open_browser=browser)
+            app = make_app(Models(names, options, found))
+        launch(app, taken, typer.echo, open_browser=browser)

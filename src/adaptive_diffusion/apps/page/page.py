@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import gradio as gr
+import logging
+import socket
+import webbrowser
+from collections.abc import Callable
 
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from adaptive_diffusion.apps import addresses
 from adaptive_diffusion.apps.page.batch_tab import batch_tab
 from adaptive_diffusion.apps.page.edit_tab import edit_tab
 from adaptive_diffusion.apps.page.generate_tab import generate_tab
@@ -12,9 +20,9 @@ from adaptive_diffusion.apps.page.running import Runs
 from adaptive_diffusion.apps.page.settings import Controls
 from adaptive_diffusion.apps.page.video_tab import video_tab
 
-__all__ = ["CSS", "KEYS", "THEME", "launch", "make_page"]
+__all__ = ["launch", "make_app"]
 
-CSS = """
+_CSS = """
 .timeline { display: flex; gap: 1px; height: 14px; margin: 2px 0; }
 .timeline i { flex: 1; border-radius: 1px; }
 .timeline .computed { background: #1d4e89; }
@@ -31,7 +39,7 @@ CSS = """
 @media (max-width: 800px) { #settings { order: 2; } }
 """
 
-KEYS = """
+_KEYS = """
 <script>
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
@@ -42,15 +50,22 @@ document.addEventListener("keydown", (event) => {
 """
 
 # fonts that are at hand: the page fetches nothing from elsewhere
-THEME = gr.themes.Default(
+_THEME = gr.themes.Default(
     primary_hue="blue",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
 )
 
 
-def make_page(models: Models) -> gr.Blocks:
-    """The page for these models; `launch` shows it."""
+def make_app(models: Models) -> FastAPI:
+    """The page for these models, as an ASGI application."""
+    app = FastAPI(openapi_url=None)  # its /docs would fetch scripts from elsewhere
+    return gr.mount_gradio_app(
+        app, _page(models), "/", footer_links=[], theme=_THEME, css=_CSS, head=_KEYS
+    )
+
+
+def _page(models: Models) -> gr.Blocks:
     with gr.Blocks(title="Adaptive Diffusion", analytics_enabled=False) as page:
         gr.Markdown("## Adaptive Diffusion\nThe full run and the accelerated run, side by side.")
         with gr.Row():
@@ -70,15 +85,25 @@ def make_page(models: Models) -> gr.Blocks:
     return page
 
 
-def launch(models: Models, host: str, port: int | None, *, open_browser: bool) -> None:
-    """Serves the page until it is interrupted."""
-    make_page(models).launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        share=False,
-        footer_links=[],
-        theme=THEME,
-        css=CSS,
-        head=KEYS,
-    )
+def launch(
+    app: FastAPI, taken: socket.socket, announce: Callable[[str], None], *, open_browser: bool
+) -> None:
+    """Serves the page until SIGTERM or SIGINT.
+
+    Args:
+        taken: where it listens.
+        announce: told of the address.
+    """
+    taken.listen()
+    announce(addresses.url(taken))
+    if open_browser:
+        webbrowser.open(addresses.url(taken))
+    # an open page keeps a connection, which is not waited for at the end
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    _Server(config).run(sockets=[taken])
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of pages that are cut off
+        await super().shutdown(sockets)

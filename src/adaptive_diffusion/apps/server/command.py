@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import uvicorn
 
+from adaptive_diffusion.apps import addresses
 from adaptive_diffusion.apps.choice import Choice
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline, locate
 from adaptive_diffusion.apps.profiles import Source
@@ -26,9 +27,8 @@ _CONNECTIONS = 256  # beside one for each picture; more are answered with 503
 def run(
     models: Sequence[Model],
     limits: Limits,
+    taken: socket.socket,
     *,
-    host: str,
-    port: int,
     api_key: str | None,
     drain_seconds: int,
     announce: Callable[[str], None],
@@ -36,14 +36,10 @@ def run(
     """Serves until SIGTERM or SIGINT: then no new work is taken, and what is begun is finished.
 
     Args:
+        taken: where it listens.
         drain_seconds: how long to finish; what is not done then is dropped.
         announce: told of the address.
-
-    Raises:
-        ValueError: if others could reach the server without an API key.
-        OSError: if the address can't be had.
     """
-    check_address(host, api_key)
     app = create_app(models, limits, api_key)
     config = uvicorn.Config(
         app,
@@ -52,11 +48,9 @@ def run(
         timeout_graceful_shutdown=drain_seconds,
     )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listening:
-        shown = f"[{host}]" if ":" in host else host
-        announce(f"http://{shown}:{listening.getsockname()[1]}/v1")
-        uvicorn.Server(config).run(sockets=[listening])
+    taken.listen()
+    announce(f"{addresses.url(taken)}/v1")
+    uvicorn.Server(config).run(sockets=[taken])
 
 
 def check_address(host: str, api_key: str | None) -> None:
