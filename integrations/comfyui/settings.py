@@ -52,7 +52,7 @@ class Settings:
         if self.calls and profile is None:
             end = min(end, calls - min(_ENDING, self.calls // 4))
         behind = max(0, calls - end - 1)  # calls that the plan does not see
-        planned = max(2, self.calls - behind) if self.calls else None
+        planned = max(2, min(self.calls, calls) - behind) if self.calls else None
         if profile is not None:
             inner = profile.policy(nfe=planned)
         else:
