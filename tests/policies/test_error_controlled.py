@@ -220,16 +220,3 @@ def test_a_loop_in_which_next_to_nothing_was_skipped_is_remarked() -> None:
     assert not policy.remark([True] * 40 + [False] * 3)
     assert not ErrorControlled(0).remark([True] * 20)
     assert not policy.remark([True] * 12)  # so short a loop has little to skip
-
-
-@given(st.integers(3, 20), st.floats(1e-4, 1e-2))
-def test_a_first_skip_gets_all_of_the_tolerance_under_noise_and_half_without(
-    done: int, error: float
-) -> None:
-    def loosest_that_computes(nodes: int) -> float:
-        schedule = NoiseSchedule.uniform(done + 2)
-        trace = Trace(schedule, nodes, [True] * done, [error] * done, [0.1] * done)
-        tolerances = [1.01**k * 1e-8 for k in range(3000)]
-        return max(each for each in tolerances if ErrorControlled(each).decide(trace))
-
-    assert loosest_that_computes(2) == pytest.approx(2 * loosest_that_computes(1), rel=0.03)

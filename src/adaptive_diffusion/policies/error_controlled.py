@@ -21,9 +21,7 @@ Two precautions come from the control of step sizes in solvers of differential e
 constant that has grown since it was last measured is taken to grow by as much again, while one
 that has fallen is believed by half. And a run that goes further than the one before it gets only
 that share of the tolerance, so that runs change their length rarely: the errors of equal runs
-cancel to a good part. Not so where the solver adds noise. There errors come from the noise, and do
-not cancel; and after a row of computed steps a single skip would get half of the tolerance only, so
-that most runs would skip nothing or every second step.
+cancel to a good part.
 """
 
 from __future__ import annotations
@@ -89,7 +87,7 @@ class ErrorControlled(Policy):
             for step in range(latest + 1, trace.step + 1)
         )
         # written so that an error that is not a number means: compute
-        return not error < self.tolerance * _trust(trace, latest - computed[-2])
+        return not error < self.tolerance * _trust(latest - computed[-2], trace.step + 1 - latest)
 
     def remark(self, mask: Sequence[bool]) -> str:
         """Where next to nothing was skipped, what to do about it."""
@@ -102,11 +100,9 @@ class ErrorControlled(Policy):
         )
 
 
-def _trust(trace: Trace, before: int) -> float:
+def _trust(before: int, now: int) -> float:
     """The part of the tolerance that a distance between computed steps gets, after `before`."""
-    if trace.nodes == 1:  # the solver adds noise
-        return 1.0
-    return min(1.0, before / (trace.skips + 2))
+    return min(1.0, before / now)
 
 
 def _expected_constant(trace: Trace, computed: list[int]) -> float:
