@@ -33,7 +33,7 @@ from adaptive_diffusion.evidence import WORST_TENTH_BELOW, Evidence, Goal
 from adaptive_diffusion.identity import describe_model, describe_scheduler, versions
 from adaptive_diffusion.measured import Measured
 from adaptive_diffusion.measurement import NotMeasurableError, measure
-from adaptive_diffusion.plan_finder import TRIED_SAMPLES, PlanFinder
+from adaptive_diffusion.plan_finder import PlanFinder
 from adaptive_diffusion.policies import ErrorControlled, Planned, Policy
 from adaptive_diffusion.profiles import Profile
 from adaptive_diffusion.trials import (
@@ -208,14 +208,11 @@ class _Plans(_Ladder):
     """Plans of fewer and fewer calls, each with the nugget that does best on a few samples."""
 
     def __init__(self, measured: Measured, trials: Trials, fitting: Sequence[Sample]) -> None:
-        tried = fitting[:TRIED_SAMPLES]
-
         def closeness(policy: Planned, index: int) -> float:
-            (outcome,) = trials.under(policy, [tried[index]])
+            (outcome,) = trials.under(policy, [fitting[index]])
             return outcome.psnr
 
-        self._finder = PlanFinder(measured, closeness, len(tried))
-        self._tried = len(tried)
+        self._finder = PlanFinder(measured, closeness, len(fitting))
 
     def __len__(self) -> int:
         return max(1, self._finder.steps - 2)
@@ -242,7 +239,7 @@ class _Plans(_Ladder):
         return {"nfe": nfe, "measured": measured}
 
     def _evidence(self, nfe: int, trials: Trials, held_out: Sequence[Sample]) -> Evidence:
-        return _evidence(trials.under(self._finder.policy(nfe), held_out), self._tried)
+        return _evidence(trials.under(self._finder.policy(nfe), held_out), self._finder.samples)
 
 
 # Searches --------------------------------------------------------------------------------------

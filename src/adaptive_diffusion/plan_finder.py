@@ -15,14 +15,13 @@ from adaptive_diffusion.numerics.planning import make_plan
 from adaptive_diffusion.numerics.statistics import LoopStatistics
 from adaptive_diffusion.policies import Planned
 
-__all__ = ["NUGGETS", "TRIED_SAMPLES", "PlanFinder"]
+__all__ = ["NUGGETS", "PlanFinder"]
 
 NUGGETS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Those that are tried: small where the seed decides, large at high guidance and few calls."""
-TRIED_SAMPLES = 4
-"""How many samples the best of them are tried on."""
 
-_FIRST = 2  # samples that all nuggets are tried on
+_TRIED = 4  # samples that the best nuggets are tried on
+_FIRST = 2  # of these, samples that all nuggets are tried on
 _FINALISTS = 2  # nuggets that are tried on the others, too
 
 
@@ -34,6 +33,9 @@ class PlanFinder:
         closeness: of a sample made by a plan to its full run; the larger, the closer. Samples are
             given by number, from 0 on.
         samples: how many there are.
+
+    Attributes:
+        samples: how many of them are tried.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class PlanFinder:
         self.measured = measured
         self.steps = max(len(streams[0]) for streams in measured.loops)
         self._closeness = closeness
-        self._samples = min(samples, TRIED_SAMPLES)
+        self.samples = min(samples, _TRIED)
         self._found: dict[int, FoundPlan] = {}
 
     @property
@@ -62,13 +64,12 @@ class PlanFinder:
 
     def _closest(self, candidates: list[FoundPlan]) -> FoundPlan:
         """Few samples are enough to leave out the worst, and too few to tell the best two apart."""
-        few = min(_FIRST, self._samples)
-        seen = {plan: self._tried(plan, range(few)) for plan in candidates}
-        finalists = sorted(candidates, key=lambda plan: fmean(seen[plan]), reverse=True)
-        finalists = finalists[:_FINALISTS]
-        for plan in finalists:
-            seen[plan] += self._tried(plan, range(few, self._samples))
-        return max(finalists, key=lambda plan: fmean(seen[plan]))
+        samples = range(self.samples)
+        seen = {plan: self._tried(plan, samples[:_FIRST]) for plan in candidates}
+        best = sorted(candidates, key=lambda plan: fmean(seen[plan]), reverse=True)[:_FINALISTS]
+        for plan in best:
+            seen[plan] += self._tried(plan, samples[_FIRST:])
+        return max(best, key=lambda plan: fmean(seen[plan]))
 
     def _tried(self, plan: FoundPlan, samples: range) -> list[float]:
         policy = self._policy(plan)
