@@ -33,6 +33,7 @@ from adaptive_diffusion import (
 from adaptive_diffusion.adapters.linear_loop import LinearLoop
 from adaptive_diffusion.numerics.assumed import assumed_statistics
 from adaptive_diffusion.numerics.call_schedule import call_schedule, exchange_of
+from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.planning import make_plan
 from adaptive_diffusion.numerics.statistics import kernel_of
 from adaptive_diffusion.trajectory.forecaster import Forecaster
@@ -40,6 +41,7 @@ from adaptive_diffusion.trajectory.probe import Probe, StandIn, probe
 from adaptive_diffusion.trajectory.random_sources import RandomSources
 
 LEVELS = sigmas(24)
+NONE_HELD = LinearResponse(torch.zeros(25, 24, 1, dtype=torch.float64))
 
 K_DIFFUSION = (
     "dpm_2",
@@ -507,7 +509,7 @@ def test_a_measured_plan_makes_its_calls_and_is_closer(name: str) -> None:
 
     euler(watched, start(), LEVELS)
     pairs = [(1.0, float(sigma)) for sigma in LEVELS[:-1]]
-    schedule = call_schedule(pairs, "epsilon", torch.zeros(25, 24, 1, dtype=torch.float64))
+    schedule = call_schedule(pairs, "epsilon", NONE_HELD)
     statistics = assumed_statistics(schedule, ((0.0, 1.0),) * 24, kernel_of(seen))
     expected = SAMPLERS[name](Mixture(), start(), LEVELS)
     close = []
@@ -521,7 +523,7 @@ def test_a_measured_plan_makes_its_calls_and_is_closer(name: str) -> None:
 def test_it_does_not_matter_in_which_scale_samples_were_measured() -> None:
     """Scaled to one variance, as in DDIM, or growing with their noise, as in Euler's method."""
     pairs = [(1.0, float(sigma)) for sigma in LEVELS[:-1]]
-    schedule = call_schedule(pairs, "epsilon", torch.zeros(25, 24, 1, dtype=torch.float64))
+    schedule = call_schedule(pairs, "epsilon", NONE_HELD)
     scales = [math.hypot(1.0, float(sigma)) for sigma in LEVELS]
     scaled = replace(statistics_on(schedule), scales=(1.0,) * 24)
     unscaled = replace(

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from adaptive_diffusion.numerics.call_schedule import (
     amplification,
@@ -20,8 +19,8 @@ from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS, NoiseSchedule
 
 
-def none_held(calls: int, outputs: int = 1) -> Tensor:
-    return torch.zeros(calls + 1, calls, outputs, dtype=torch.float64)
+def none_held(calls: int, outputs: int = 1) -> LinearResponse:
+    return LinearResponse(torch.zeros(calls + 1, calls, outputs, dtype=torch.float64))
 
 
 def levels_of(kind: str, steps: int) -> list[tuple[float, float]]:
@@ -75,7 +74,7 @@ def test_a_strong_answer_raises_the_gain_and_a_stochastic_one_does_not() -> None
     way = abs(levels[2][1] - levels[3][1])
     for factor, expected in ((1.0, 1.0), (2.0, 1.0), (8.0, 4.0)):
         held = none_held(5)
-        held[-1, 2] = factor * way
+        held.matrix[-1, 2] = factor * way
         assert call_schedule(levels, "epsilon", held).gains[2] == pytest.approx(expected * plain[2])
 
 
@@ -113,7 +112,7 @@ def told(levels: list[tuple[float, float]], kind: str, order: int) -> LinearResp
     weights = {1: [1.0], 2: [1.5, -0.5]}[order]
     flow = kind == "flow_prediction"
     calls = len(levels)
-    matrix, answers = none_held(calls), torch.zeros(calls, calls, dtype=torch.float64)
+    matrix, answers = none_held(calls).matrix, torch.zeros(calls, calls, dtype=torch.float64)
     for row in range(calls):
         alpha, sigma = levels[row]
         following, after = levels[row + 1] if row + 1 < calls else (1.0, 0.0)
@@ -164,4 +163,4 @@ def test_held_values_answer_by_their_own_matrix(calls: int, seed: int) -> None:
             a, b = terms[call]
             outputs[call] = (values[call] - a * samples[-1]) / b
     held = LinearResponse(matrix).held(terms)
-    torch.testing.assert_close(torch.stack(samples), (held * values).sum(dim=(1, 2)))
+    torch.testing.assert_close(torch.stack(samples), (held.matrix * values).sum(dim=(1, 2)))

@@ -51,6 +51,40 @@ def test_a_block_that_differs_is_seen() -> None:
     assert blocks.average([(dealt, responses)])[1] == pytest.approx(0.4)
 
 
+@given(st.integers(2, 12), st.integers(1, 2), st.integers(0, 99))
+def test_outputs_that_answer_their_samples_spread_errors(
+    calls: int, outputs: int, seed: int
+) -> None:
+    """An error in one output, and all that later outputs make of it."""
+    response = LinearResponse(any_matrix(calls, seed, outputs))
+    answers = torch.randn(calls, generator=torch.Generator().manual_seed(seed)).double()
+    answered = response.answered(answers).matrix
+    for call in range(calls):
+        wrong = torch.zeros(calls, outputs, dtype=torch.float64)
+        for row in range(calls + 1):
+            sample = (response.matrix[row] * wrong).sum()
+            torch.testing.assert_close(sample, answered[row, call, 0])
+            if row < calls:
+                wrong[row] = answers[row] * sample
+                wrong[row, 0] += row == call
+
+
+def test_of_a_part_of_the_calls_the_result_is_the_same() -> None:
+    matrix = any_matrix(9, 0)
+    part = LinearResponse(matrix).part(slice(3, 7))
+    assert torch.equal(part.matrix[-1], matrix[-1, 3:7])
+    assert torch.equal(part.matrix[:-1], matrix[3:7, 3:7])
+
+
+def test_equal_matrices_are_equal_responses() -> None:
+    one, other = (LinearResponse(any_matrix(5, 0)) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != LinearResponse(any_matrix(5, 1))
+    assert one != LinearResponse(any_matrix(6, 0))
+    assert one != "response"
+
+
 def test_a_column_that_is_a_sum_of_others_is_found() -> None:
     matrix = torch.tensor([[0, 0, 0], [2, 0, 0], [3, 1, 0], [7, 2, 5.0]], dtype=torch.float64)
     response = LinearResponse(matrix[:, :, None])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from toy_statistics import statistics_on
 
 from adaptive_diffusion import NoiseSchedule
+from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.planning import Plan
 from adaptive_diffusion.numerics.statistics import Statistics, kernel_of
 
@@ -158,6 +159,26 @@ def test_in_another_scale_outputs_answer_less_and_steps_move_more() -> None:
     back = found.on(scaled)
     assert back.responses == pytest.approx(measured.responses)
     assert back.moves == pytest.approx(measured.moves)
+
+
+@given(st.integers(0, 99), st.booleans())
+def test_an_error_counts_at_least_by_what_its_loop_makes_of_it(seed: int, cut: bool) -> None:
+    noise = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(STEPS + 1, STEPS, 1, generator=noise, dtype=torch.float64)
+    response = LinearResponse(matrix * torch.ones(STEPS + 1, STEPS).tril(-1)[:, :, None] / STEPS)
+    there = replace(levels(STEPS), response=response)
+    measured = statistics_on(levels(30))
+    plain = measured.on(levels(STEPS))
+    found = measured.on(there.head(STEPS - 1) if cut else there)
+    part = response.part(slice(len(found)))
+    answers = torch.tensor(plain.responses[: len(found)], dtype=torch.float64)
+    made = part.answered(answers).matrix[-1].abs().flatten()
+    result = plain.effects[len(found) - 1] / plain.gains[len(found) - 1]
+    for effect, before, after in zip(found.effects, plain.effects, made.tolist(), strict=False):
+        assert effect == pytest.approx(max(before, result * after))
+    assert replace(found, effects=plain.effects[: len(found)]) == measured.on(
+        replace(there, response=None).head(len(found))
+    )
 
 
 def test_an_image_that_starts_in_the_middle_has_the_end_of_the_loop() -> None:

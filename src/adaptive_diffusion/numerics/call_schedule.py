@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.noise_schedule import (
@@ -66,7 +65,7 @@ def exchange_of(
 
 
 def call_schedule(
-    levels: Sequence[tuple[float, float]], prediction: str, held: Tensor
+    levels: Sequence[tuple[float, float]], prediction: str, held: LinearResponse
 ) -> NoiseSchedule:
     """The schedule of a sampler that calls its model at these levels.
 
@@ -78,7 +77,7 @@ def call_schedule(
     Returns:
         The schedule; the uniform one, where the coordinates can't be told apart.
     """
-    effects = held[-1].abs().sum(dim=1).tolist()  # what of each call is in the result
+    effects = held.matrix[-1].abs().sum(dim=1).tolist()  # what of each call is in the result
     # log(alpha / sigma), or -sigma for flow matching: both rise from noise to data
     flow = prediction == "flow_prediction"
     at = _rising([-_held(s) if flow else math.log(_held(a) / _held(s)) for a, s in [*levels, _END]])
@@ -105,6 +104,7 @@ def call_schedule(
         tuple(each.clean[0] for each in single if each.clean),
         tuple(each.velocity[0] for each in single if each.velocity),
         None if flow else tuple(each.scales[0] for each in single if each.scales),
+        held,
     )
 
 
@@ -132,7 +132,9 @@ def amplification(
     for (alpha, sigma), scale in zip(levels, scales, strict=True):
         a, b, _ = PREDICTIONS[prediction](alpha, _held(sigma))
         terms.append(((1 - scale * a) / _held(sigma), -scale * b / _held(sigma)))
-    rows = response.held(terms)[:-1] / torch.tensor(scales, dtype=torch.float64)[:, None, None]
+    rows = (
+        response.held(terms).matrix[:-1] / torch.tensor(scales, dtype=torch.float64)[:, None, None]
+    )
     answers = rows.diff(dim=0).abs().sum(dim=(1, 2)).tolist()
     return max(
         (

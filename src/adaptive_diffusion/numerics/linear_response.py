@@ -33,7 +33,7 @@ _ALIKE = 1e-4  # a column that differs by less from a sum of others is that sum
 _CANCELLING = 100.0  # larger factors would make rounding large, too
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearResponse:
     """The matrix c of a loop.
 
@@ -43,6 +43,14 @@ class LinearResponse:
     """
 
     matrix: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LinearResponse):
+            return NotImplemented
+        return torch.equal(self.matrix, other.matrix)
+
+    def __hash__(self) -> int:
+        return hash((self.matrix.shape, float(self.matrix.sum())))
 
     @property
     def calls(self) -> int:
@@ -80,8 +88,8 @@ class LinearResponse:
         call, output = column
         return float(self.matrix[row:, call, output].abs().max())
 
-    def held(self, terms: Sequence[tuple[float, float]]) -> Tensor:
-        """The matrix if `e_j = A_j x_j + B_j u_j` are held in the outputs' place; as large.
+    def held(self, terms: Sequence[tuple[float, float]]) -> LinearResponse:
+        """The response if `e_j = A_j x_j + B_j u_j` are held in the outputs' place.
 
         A sampler that is given clean samples answers them otherwise than one that is given noise,
         because a clean sample that is made from noise moves with the sample that the noise is in.
@@ -90,12 +98,24 @@ class LinearResponse:
             terms: `(A, B)` of every call.
         """
         a, b = torch.tensor(terms, dtype=torch.float64).T
-        direct = self.matrix / b[:, None]
-        answer = direct.sum(dim=2) * a
-        loop = torch.eye(self.calls, dtype=torch.float64) + answer[:-1]
-        inner = torch.linalg.solve_triangular(loop, direct[:-1].flatten(1), upper=False)
-        result = direct[-1] - (answer[-1] @ inner).view_as(direct[-1])
-        return torch.cat([inner.view_as(direct[:-1]), result[None]])
+        return LinearResponse(self.matrix / b[:, None]).answered(-a)
+
+    def answered(self, responses: Tensor) -> LinearResponse:
+        """The response if output j also answers its sample: a change of x_j by 1 moves it so much.
+
+        Args:
+            responses: N numbers, float64. All outputs of a call answer alike.
+        """
+        answer = self.matrix.sum(dim=2) * responses
+        loop = torch.eye(self.calls, dtype=torch.float64) - answer[:-1]
+        inner = torch.linalg.solve_triangular(loop, self.matrix[:-1].flatten(1), upper=False)
+        result = self.matrix[-1] + (answer[-1] @ inner).view_as(self.matrix[-1])
+        return LinearResponse(torch.cat([inner.view_as(self.matrix[:-1]), result[None]]))
+
+    def part(self, calls: slice) -> LinearResponse:
+        """How the samples and the result depend on the outputs of these calls alone."""
+        rows = torch.cat([self.matrix[:-1][calls], self.matrix[-1:]])
+        return LinearResponse(rows[:, calls])
 
     @property
     def foresight(self) -> float:

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from adaptive_diffusion.numerics.linear_response import LinearResponse
+
 __all__ = ["PREDICTIONS", "NoiseSchedule", "is_monotonic"]
 
 
@@ -73,6 +75,7 @@ class NoiseSchedule:
         velocity: `(A, B)` of the velocity, likewise.
         scales: how large a sample is, the root of alpha² + sigma²; None where the levels aren't
             known, and under flow matching, where all solvers keep samples alike.
+        response: how the loop's samples depend on its outputs, where that was measured.
 
     Raises:
         ValueError: if the coordinates are not monotonic, or the lengths differ.
@@ -84,6 +87,7 @@ class NoiseSchedule:
     clean: tuple[tuple[float, float], ...] | None = None
     velocity: tuple[tuple[float, float], ...] | None = None
     scales: tuple[float, ...] | None = None
+    response: LinearResponse | None = None
 
     def __post_init__(self) -> None:
         if not is_monotonic(self.coordinates):
@@ -173,6 +177,7 @@ class NoiseSchedule:
             None if self.clean is None else self.clean[steps],
             None if self.velocity is None else self.velocity[steps],
             None if self.scales is None else self.scales[steps],
+            None if self.response is None else self.response.part(steps),
         )
 
     def velocity_of(self, step: int, output: Tensor, sample: Tensor) -> Tensor:

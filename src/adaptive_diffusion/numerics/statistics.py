@@ -31,7 +31,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -39,6 +39,7 @@ from torch import Tensor
 
 from adaptive_diffusion.numerics.interpolation import lagrange_weights
 from adaptive_diffusion.numerics.kriging import kriging_weights
+from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.noise_schedule import NoiseSchedule
 from adaptive_diffusion.numerics.planning import KNOWN, Plan
 
@@ -209,10 +210,13 @@ class Statistics:
 
         Outputs between those measured are taken to be cubic interpolations of these. What an error
         does is taken to go with the gain of its step. Where the solver keeps its samples in another
-        scale, a step moves them by so much more, and outputs answer so much less.
+        scale, a step moves them by so much more, and outputs answer so much less. Where it is known
+        how the solver answers its outputs, an error counts at least by what that makes of it.
         """
-        if self._is_of(schedule):
-            return self
+        there = self if self._is_of(schedule) else self._moved_to(schedule)
+        return there if schedule.response is None else there._answered_by(schedule.response)
+
+    def _moved_to(self, schedule: NoiseSchedule) -> Statistics:
         at = _scaled(schedule.coordinates, self.coordinates)
         cubic = _interpolation(self.coordinates, at, 4)
         linear = _interpolation(self.coordinates, at, 2)
@@ -238,6 +242,22 @@ class Statistics:
             self.nugget,
             schedule.scales,
         )
+
+    def _answered_by(self, response: LinearResponse) -> Statistics:
+        """With effects no smaller than in a loop of that response whose outputs answer as measured.
+
+        A solver of high order draws differences of outputs out. Where outputs answer strongly, too,
+        that makes errors grow from step to step, which no measurement in another loop has seen. The
+        last step's effect, which nothing follows, says how large a result is.
+        """
+        responses = torch.tensor(self.responses, dtype=torch.float64)
+        answered = response.answered(responses).matrix[-1].sum(dim=1).abs().tolist()
+        result = self.effects[-1] / max(self.gains[-1], _SMALLEST_GAIN)
+        effects = (
+            max(pair)
+            for pair in zip(self.effects, (result * each for each in answered), strict=True)
+        )
+        return replace(self, effects=tuple(effects))
 
     def _samples_beside(self, schedule: NoiseSchedule, linear: Tensor) -> list[float]:
         """How large a loop's samples are beside those measured at the same noise."""
