@@ -52,6 +52,7 @@ def test_samples_that_teach_are_the_plain_ones_and_later_ones_have_their_calls(n
     later = generate(pipe, seed=2)
     assert ad.report(pipe).nfe == [NFE]
     assert note_of(pipe) == str(ad.profile(pipe))
+    assert ad.profile(pipe).noisy == (name == "euler_ancestral")
     assert 0 < relative_difference(later, plain[2]) < 1
 
 

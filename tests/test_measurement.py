@@ -163,6 +163,7 @@ def test_the_kernel_is_that_of_the_outputs(name: str) -> None:
         kernels.append(kernel_of([a * sample + b * output for (a, b), sample, output in forecast]))
     torch.testing.assert_close(stream.kernel, sum(kernels) / 2, rtol=1e-4, atol=1e-4)
     assert stream.coordinates == noise_schedule(pipe.scheduler).coordinates
+    assert stream.noisy == ("eta" in name)
 
 
 @solvers

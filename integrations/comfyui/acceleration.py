@@ -40,6 +40,13 @@ _OTHERS = {
 }
 """What other caches leave in a model's options, and how they are called."""
 
+_OTHER_NOISE = {
+    True: "the profile was measured without noise, and this sampler adds some: "
+    "one measured under a scheduler such as dpm++-sde comes closer",
+    False: "the profile was measured under noise, and this sampler adds none: "
+    "one measured under a scheduler such as euler comes closer",
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -190,7 +197,8 @@ class _Run:
         end = float(percent_to_sigma(self._settings.end))
         inside = [end <= sigma <= begin for sigma in self._found.times]
         steps, guidance = len(self._sigmas) - 1, getattr(self._guider, "cfg", None)
-        profile = self._settings.profile(steps, guidance)
+        noisy = any(self._found.noise)
+        profile = self._settings.profile(steps, guidance, noisy)
         if profile is not None and not fits(profile, predicted):
             self._notes.append(
                 f"the profile is not used: it is of another model than one of {predicted}"
@@ -198,6 +206,8 @@ class _Run:
             profile = None
         if profile is not None:
             self._notes += profile.far_from(steps, guidance)
+            if profile.measured is not None and profile.noisy != noisy:
+                self._notes.append(_OTHER_NOISE[noisy])
         return self._settings.policy(inside, profile)
 
     def give_up(self, error: Exception) -> None:

@@ -35,9 +35,9 @@ class Settings:
     backfill: bool = True
     profiles: Sequence[Profile] = ()
 
-    def profile(self, steps: int, guidance: float | None) -> Profile | None:
-        """The nearest to a run, of those that there are."""
-        return nearest(self.profiles, None, steps, guidance) if self.profiles else None
+    def profile(self, steps: int, guidance: float | None, noisy: bool) -> Profile | None:
+        """The nearest to a run, of those that there are; `noisy` if its sampler adds noise."""
+        return nearest(self.profiles, None, steps, guidance, noisy) if self.profiles else None
 
     def policy(self, inside: Sequence[bool], profile: Profile | None = None) -> Policy:
         """The policy for a run.

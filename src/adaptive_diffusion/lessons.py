@@ -36,10 +36,14 @@ __all__ = ["Lessons"]
 
 @dataclass(frozen=True)
 class _Kind:
-    """Loops that teach the same: the steps that they take, and what is forecast in each stream."""
+    """Loops that teach the same: the steps that they take, and what is forecast in each stream.
+
+    And whether their solver adds noise.
+    """
 
     schedule: NoiseSchedule
     terms: tuple[Terms, ...]
+    noisy: bool
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,9 @@ class Lessons:
 
 def _lesson(loop: RecordedLoop, guidance: float | None) -> _Lesson:
     terms = tuple(loop.terms(number) for number in range(len(loop.streams)))
-    kernels = [stream.kernel() for stream in loop.streams]
-    return _Lesson(_Kind(loop.schedule.head(loop.steps), terms), loop.samples, kernels, guidance)
+    noisy = any(stream.noisy for stream in loop.streams)
+    kind = _Kind(loop.schedule.head(loop.steps), terms, noisy)
+    return _Lesson(kind, loop.samples, [stream.kernel() for stream in loop.streams], guidance)
 
 
 def _statistics(lessons: Sequence[_Lesson]) -> tuple[LoopStatistics, ...]:
@@ -186,7 +191,7 @@ def _statistics(lessons: Sequence[_Lesson]) -> tuple[LoopStatistics, ...]:
         kernels = [_mean(alike, number) for number in range(len(kind.terms))]
         found.append(
             tuple(
-                assumed_statistics(kind.schedule, terms, kernel)
+                assumed_statistics(kind.schedule, terms, kernel, kind.noisy)
                 for terms, kernel in zip(kind.terms, kernels, strict=True)
             )
         )

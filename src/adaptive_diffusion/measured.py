@@ -53,6 +53,11 @@ class Measured:
     dtype: str
     plans: tuple[FoundPlan, ...] = ()
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the solver added noise."""
+        return any(stream.noisy for loop in self.loops for stream in loop)
+
     def policy(self, nfe: int) -> Planned:
         """The plan of exactly so many calls."""
         known = [plan for plan in self.plans if plan.nfe == nfe and plan.steps]
@@ -143,6 +148,7 @@ def _stream_from_json(found: dict[str, Any]) -> Statistics:
         kernel=kernel,
         nugget=_number("nugget", found["nugget"]),
         scales=None if scales is None else _numbers("scales", scales, length),
+        noisy=bool(found.get("noisy")),  # nor this
         **several,
     )
 

@@ -211,6 +211,7 @@ def _statistics(
         shares,
         _filled(along),
         _filled(across),
+        loop.streams[number].noisy,
     )
 
 

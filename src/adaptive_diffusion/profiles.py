@@ -112,6 +112,11 @@ class Profile:
         """The guidance scale that the model was measured at; None if it was not, or had none."""
         return None if self.measured is None else self.measured.guidance
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the model was measured in a loop whose solver adds noise."""
+        return self.measured is not None and self.measured.noisy
+
     def policy(self, nfe: int | None = None, target_psnr: float | None = None) -> Policy:
         """What to enable: by default, what reaches the goal.
 

@@ -83,13 +83,18 @@ def nearest(
     pipe: Any = None,
     steps: int | None = None,
     guidance: float | None = None,
+    noisy: bool | None = None,
 ) -> Profile:
-    """Of several profiles the one for such a call; what is None does not count."""
+    """Of several profiles the one for such a call; what is None does not count.
+
+    Where it is known whether the solver adds noise (`noisy`), that comes first.
+    """
     here = None if pipe is None else (describe_model(pipe), describe_scheduler(pipe))
 
-    def distance(profile: Profile) -> tuple[int, int, float, float]:
+    def distance(profile: Profile) -> tuple[bool, int, int, float, float]:
         pairs = zip(here or (), (profile.model, profile.scheduler), strict=False)
         return (
+            noisy is not None and profile.noisy != noisy,
             sum(one != other for one, other in pairs),
             len(profile.far_from(steps, guidance)),
             abs(math.log(profile.steps[0] / steps)) if steps else 0.0,

@@ -227,6 +227,20 @@ def test_a_profile_is_used_where_the_outputs_mean_the_same(tmp_path: Path) -> No
     assert "the profile is not used" in str(report(other))
 
 
+def test_the_profile_is_of_a_loop_with_noise_or_without_as_the_sampler_is(tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    for noisy in (False, True):
+        measured_profile(noisy=noisy).save(tmp_path / f"{noisy}.json")
+        measured_profile(noisy=noisy).publish(tmp_path / "both")
+    for sampler, noisy in ((euler, False), (ancestral, True)):
+        for place in ("both", "True.json", "False.json"):
+            patcher = accelerated(profile=str(tmp_path / place))
+            sample(patcher, sampler)
+            assert report(patcher).nfe == [4]
+            said = "the profile was measured" in str(report(patcher))
+            assert said == (place == f"{not noisy}.json")
+
+
 def test_a_profile_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ProfileError, match="nowhere"):
         accelerated(profile="nowhere/profile.json")

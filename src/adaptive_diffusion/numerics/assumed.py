@@ -25,13 +25,16 @@ _EARLY = 2.5
 _UNKNOWN = (0.0, 1.0)  # where the levels are: no output then answers
 
 
-def assumed_statistics(schedule: NoiseSchedule, terms: Terms, kernel: Tensor) -> Statistics:
+def assumed_statistics(
+    schedule: NoiseSchedule, terms: Terms, kernel: Tensor, noisy: bool = False
+) -> Statistics:
     """Of a stream of which only the kernel was measured.
 
     Args:
         schedule: the loop's N steps.
         terms: of the values that are forecast; N pairs.
         kernel: `(N, N)`, of these values.
+        noisy: whether the solver added noise.
     """
     steps = len(schedule)
     return Statistics.of_values(
@@ -45,4 +48,5 @@ def assumed_statistics(schedule: NoiseSchedule, terms: Terms, kernel: Tensor) ->
         ],
         responses=[-a / b for a, b in schedule.clean or (_UNKNOWN,) * steps],
         deviations=(0.0,) * steps,
+        noisy=noisy,
     )

@@ -95,6 +95,7 @@ class Statistics:
         nugget: how far outputs of an accelerated run differ from a full run's, relative to their
             mean square; the larger, the less do forecasts swing.
         scales: how large samples were, as in `NoiseSchedule`; N numbers, or None.
+        noisy: whether the solver added noise, so that velocities were measured.
     """
 
     coordinates: tuple[float, ...]
@@ -106,6 +107,7 @@ class Statistics:
     deviations: tuple[float, ...]
     nugget: float = NUGGET
     scales: tuple[float, ...] | None = None
+    noisy: bool = False
 
     remembers: ClassVar[int] = KNOWN
 
@@ -124,6 +126,7 @@ class Statistics:
         effects: Sequence[float],
         responses: Sequence[float],
         deviations: Sequence[float],
+        noisy: bool = False,
     ) -> Statistics:
         """Of the values `A x + B e` that are forecast, from what holds for the outputs e.
 
@@ -140,6 +143,7 @@ class Statistics:
             tuple(a + b * response for response, (a, b) in zip(responses, terms, strict=True)),
             tuple(abs(b) * each for each, (_, b) in zip(deviations, terms, strict=True)),
             scales=None if schedule.scales is None else schedule.scales[:steps],
+            noisy=noisy,
         )
 
     def __len__(self) -> int:
@@ -241,6 +245,7 @@ class Statistics:
             tuple(value / each for value, each in zip(deviations, larger, strict=True)),
             self.nugget,
             schedule.scales,
+            self.noisy,
         )
 
     def _answered_by(self, response: LinearResponse) -> Statistics:

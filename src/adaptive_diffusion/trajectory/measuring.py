@@ -71,6 +71,12 @@ class RecordedStream:
     result: Tensor | None = None
 
     @property
+    def noisy(self) -> bool:
+        """Whether the solver added noise."""
+        pairs = zip(self.values, self.outputs, strict=True)
+        return any(value is not output for value, output in pairs)
+
+    @property
     def means(self) -> list[Tensor]:
         """The values without the channels of a learned variance, which stand behind."""
         assert self.result is not None
