@@ -6,11 +6,12 @@ ComfyUI runs headless on the processor, with a miniature as its model: one pictu
 steps. Samplers with guidance of their own (`_cfg_pp`) run at guidance 1.5, as they are meant to be;
 the others at the miniature's. An exact number of calls is 15 of 50, and as large a part of other
 numbers; with a profile, it is the one published with the miniature, which was measured in
-diffusers. EasyCache and LazyCache look at every number of the latent, because it is so small; their
-threshold is the largest that makes no fewer calls than ours do on the first picture, from 0.01 to
-1. Half the calls are made at the smallest tolerance, from 0.02 to 0.08, that makes no more on the
-first picture; only of samplers of which ours makes more than half. Fewer steps make as many calls
-as ours, or one step's more. What the file in the folder has already is not measured again.
+diffusers; multistep samplers also with one that `--multistep` names. EasyCache and LazyCache look
+at every number of the latent, because it is so small; their threshold is the largest that makes no
+fewer calls than ours do on the first picture, from 0.01 to 1. Half the calls are made at the
+smallest tolerance, from 0.02 to 0.08, that makes no more on the first picture; only of samplers of
+which ours makes more than half. Fewer steps make as many calls as ours, or one step's more. What
+the file in the folder has already is not measured again.
 """
 
 from __future__ import annotations
@@ -44,21 +45,34 @@ OURS: dict[str, dict[str, Any]] = {
     f"ours, {CALLS} calls": {"calls": CALLS},
     f"ours, {CALLS} calls, profile": {"calls": CALLS, "profile": True},
 }
+MULTISTEP_PROFILE = f"ours, {CALLS} calls, multistep profile"
 HALF = "ours, half the calls"
 CACHES = ("EasyCache", "LazyCache")
-WAYS = (*OURS, HALF, *CACHES, "fewer steps")
+WAYS = (*OURS, MULTISTEP_PROFILE, HALF, *CACHES, "fewer steps")
+MULTISTEP = (
+    "deis",
+    "dpmpp_2m",
+    "gradient_estimation",
+    "ipndm",
+    "ipndm_v",
+    "lms",
+    "res_multistep",
+    "uni_pc",
+    "uni_pc_bh2",
+)
 SCHEDULERS = {"scenes": "simple"}  # as workflows for models of flow matching have it
 ON_THE_GPU = "_gpu"  # the same samplers, their noise drawn elsewhere
 
 
 class Bench:
-    """A miniature, and the ways to sample with it."""
+    """A miniature, and the ways to sample with it; one is a profile of a multistep solver."""
 
-    def __init__(self, pictures: int, model: str) -> None:
+    def __init__(self, pictures: int, model: str, multistep: Path | None = None) -> None:
         self.samplers = headless.load().SAMPLER_NAMES
         self.scheduler = SCHEDULERS.get(model, "normal")
         folder = miniatures()[model]
         self._profile = str(folder) if (folder / FILE).is_file() else ""
+        self._multistep = "" if multistep is None else str(multistep)
         self._miniature = headless.Miniature(model)
         self.guidance = self._miniature.guidance
         self._accelerate = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]().accelerate
@@ -83,12 +97,14 @@ class Bench:
             row["note"] = "; ".join(ours.get_attachment("adaptive_diffusion").report.notes)
         if not _in_full(row):
             for way in ways:
-                if way not in row and self._fits(way, row):
+                if way not in row and self._fits(way, name, row):
                     row[way] = self._way(way, name, made, row)
         return row
 
-    def _fits(self, way: str, row: dict[str, Any]) -> bool:
+    def _fits(self, way: str, name: str, row: dict[str, Any]) -> bool:
         """Whether there is something to measure of this way."""
+        if way == MULTISTEP_PROFILE:
+            return bool(self._multistep) and name in MULTISTEP
         if way == HALF:
             return bool(row["ours"]["calls"] > row["calls"] / 2)
         return bool(self._profile) or "profile" not in way
@@ -98,12 +114,12 @@ class Bench:
     ) -> dict[str, Any]:
         """What one of the ways does, beside what was measured of ours."""
         plain, steps, found = self._miniature.patcher, STEPS, {}
-        if way in OURS:
-            settings = {"quality": "balanced"} | OURS[way]
+        if way in OURS or way == MULTISTEP_PROFILE:
+            settings = {"quality": "balanced"} | OURS.get(way, {"calls": True, "profile": True})
             if "calls" in settings:
                 settings["calls"] = round(CALLS * row["calls"] / STEPS)
             if "profile" in settings:
-                settings["profile"] = self._profile
+                settings["profile"] = self._profile if way in OURS else self._multistep
             (patcher,) = self._accelerate(plain, **settings)
         elif way == HALF:
             found["tolerance"] = self._tolerance(name, row["calls"] / 2)
@@ -196,7 +212,8 @@ def table(result: dict[str, Any]) -> str:
         f"- Guidance {result['guidance']:g}; `_cfg_pp` 1.5.",
         '- Fast: the quality "fast", a tolerance of 0.08; ours is "balanced", 0.02.',
         f"- {CALLS} calls: of 50, and as large a part of other numbers. The profile is published "
-        "with the miniature and was measured in diffusers.",
+        "with the miniature and was measured in diffusers, under noise where the sampler adds "
+        "some. The multistep profile was measured under DEIS.",
         "- Half the calls: at the smallest tolerance, from 0.02 to 0.08, that makes no more "
         "on the first picture; for samplers of which ours makes more.",
         "- EasyCache and LazyCache: at the largest threshold that makes no fewer calls than ours "
@@ -237,10 +254,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--model", default="emoji")
     parser.add_argument("--samplers", nargs="*")
+    parser.add_argument("--multistep", type=Path, help="a profile measured under DEIS")
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS, help="ours is always run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(arguments.pictures, arguments.model)
+    bench = Bench(arguments.pictures, arguments.model, arguments.multistep)
     import comfyui_version
 
     names = [each for each in bench.samplers if not each.endswith(ON_THE_GPU)]

@@ -61,7 +61,7 @@ def test_a_file_with_one_profile_or_several(folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_folder_and_a_miniature(folder: Path) -> None:
-    for text, count in ((str(folder), 2), ("emoji", 1)):
+    for text, count in ((str(folder), 2), ("emoji", 2), ("digits", 1)):
         found = named(text)
         assert found is not None
         assert (found.place, found.named, len(found.profiles)) == (text, True, count)
