@@ -200,17 +200,21 @@ def test_runs_leave_no_state_behind() -> None:
         assert report(used).mask == report(fresh).mask
 
 
-@pytest.mark.parametrize("calls", [10, 17])
-def test_a_profile_that_was_measured_in_diffusers(calls: int) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "calls"), [("dpmpp_2m", 10), ("dpmpp_2m", 17), ("deis", 15), ("dpmpp_2m_sde", 25)]
+)
+def test_a_profile_that_was_measured_in_diffusers(sampler: str, calls: int) -> None:
+    """The miniature has one without noise and one under noise."""
     miniature = headless.loaded("emoji")
     folder = str(ad.miniatures.miniatures()["emoji"])
     picture = {"prompt": "a red apple", "seeds": [3]}
-    full = headless.sample(miniature.patcher, miniature, "dpmpp_2m", **picture)
+    full = headless.sample(miniature.patcher, miniature, sampler, **picture)
     close = []
     for profile in ("", folder):
         fast = accelerated(miniature, "balanced", calls=calls, profile=profile)
-        result = headless.sample(fast, miniature, "dpmpp_2m", **picture)
+        result = headless.sample(fast, miniature, sampler, **picture)
         assert report(fast).nfe == [calls]
+        assert not report(fast).notes
         close.append(psnr(miniature, result, full))
     assert close[1] > close[0] + 3
 
