@@ -221,8 +221,8 @@ def table(result: dict[str, Any]) -> str:
         "on the first picture; for samplers of which ours makes more.",
         "- EasyCache and LazyCache: at the largest threshold that makes no fewer calls than ours "
         "on the first picture, or at the smallest tried. They look at every number of the latent.",
-        f"- Identical pictures count as {IDENTICAL_DB:g} dB; = is identical in all pictures, and – is "
-        "not measured.",
+        f"- Identical pictures count as {IDENTICAL_DB:g} dB; = is identical in all pictures, and – "
+        "is not measured.",
         "",
         "[benchmarks/comfyui.py](../../benchmarks/comfyui.py) makes this page.",
         "",
