@@ -86,9 +86,10 @@ def test_the_report_says_that_a_published_profile_is_used(cli, tmp_path):
     report = strict_json((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["policy_text"] == "Planned(nfe=4, measured)"
     assert report["added"].keys() == {"profile"}
-    used, steps = report["notes"]
+    used, steps, several = report["notes"]
     assert used.startswith("the profile published with emoji is used: ")
     assert steps == "the call has 6 steps, and the profile was made with 50"
+    assert several.startswith("the profiles of emoji were made with ")
     assert all(f"note: {note}" in done.out for note in report["notes"])
     assert (report["nfe"], report["tolerance"]) == (4, None)
     assert report["baselines"][0]["steps"] == 4
