@@ -167,7 +167,7 @@ class NoiseSchedule:
 
     def head(self, steps: int) -> NoiseSchedule:
         """The schedule of a loop that ends after so many steps, or with the schedule."""
-        return self._part(slice(steps))
+        return self if steps >= len(self) else self._part(slice(steps))
 
     def _part(self, steps: slice) -> NoiseSchedule:
         return NoiseSchedule(

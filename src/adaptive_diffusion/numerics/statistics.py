@@ -258,11 +258,8 @@ class Statistics:
         responses = torch.tensor(self.responses, dtype=torch.float64)
         answered = response.answered(responses).matrix[-1].sum(dim=1).abs().tolist()
         result = self.effects[-1] / max(self.gains[-1], _SMALLEST_GAIN)
-        effects = (
-            max(pair)
-            for pair in zip(self.effects, (result * each for each in answered), strict=True)
-        )
-        return replace(self, effects=tuple(effects))
+        made = [result * each for each in answered]
+        return replace(self, effects=tuple(map(max, self.effects, made)))
 
     def _samples_beside(self, schedule: NoiseSchedule, linear: Tensor) -> list[float]:
         """How large a loop's samples are beside those measured at the same noise."""
