@@ -39,18 +39,19 @@ STEPS = 50
 THRESHOLDS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 TOLERANCES = (0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05, 0.055, 0.06, 0.07, 0.08)
 CALLS = 15
+PUBLISHED, MULTISTEP = "published", "multistep"  # where a profile is from
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, no backfill": {"backfill": False},
     "ours, fast": {"quality": "fast"},
     f"ours, {CALLS} calls": {"calls": CALLS},
-    f"ours, {CALLS} calls, profile": {"calls": CALLS, "profile": True},
+    f"ours, {CALLS} calls, profile": {"calls": CALLS, "profile": PUBLISHED},
+    f"ours, {CALLS} calls, multistep profile": {"calls": CALLS, "profile": MULTISTEP},
 }
-MULTISTEP_PROFILE = f"ours, {CALLS} calls, multistep profile"
 HALF = "ours, half the calls"
 CACHES = ("EasyCache", "LazyCache")
-WAYS = (*OURS, MULTISTEP_PROFILE, HALF, *CACHES, "fewer steps")
-MULTISTEP = (
+WAYS = (*OURS, HALF, *CACHES, "fewer steps")
+MULTISTEP_SAMPLERS = (
     "deis",
     "dpmpp_2m",
     "gradient_estimation",
@@ -72,8 +73,11 @@ class Bench:
         self.samplers = headless.load().SAMPLER_NAMES
         self.scheduler = SCHEDULERS.get(model, "normal")
         folder = miniatures()[model]
-        self._profile = str(folder) if (folder / FILE).is_file() else ""
-        self._multistep = "" if multistep is None else str(multistep)
+        self._profiles: dict[str, str] = {}
+        if (folder / FILE).is_file():
+            self._profiles[PUBLISHED] = str(folder)
+        if multistep is not None:
+            self._profiles[MULTISTEP] = str(multistep)
         self._miniature = headless.Miniature(model)
         self.guidance = self._miniature.guidance
         self._accelerate = headless.nodes().NODE_CLASS_MAPPINGS["AdaptiveDiffusion"]().accelerate
@@ -104,23 +108,24 @@ class Bench:
 
     def _fits(self, way: str, name: str, row: dict[str, Any]) -> bool:
         """Whether there is something to measure of this way."""
-        if way == MULTISTEP_PROFILE:
-            return bool(self._multistep) and name in MULTISTEP
         if way == HALF:
             return bool(row["ours"]["calls"] > row["calls"] / 2)
-        return bool(self._profile) or "profile" not in way
+        profile = OURS.get(way, {}).get("profile")
+        if profile == MULTISTEP and name not in MULTISTEP_SAMPLERS:
+            return False
+        return profile is None or profile in self._profiles
 
     def _way(
         self, way: str, name: str, made: tuple[Tensor, ...], row: dict[str, Any]
     ) -> dict[str, Any]:
         """What one of the ways does, beside what was measured of ours."""
         plain, steps, found = self._miniature.patcher, STEPS, {}
-        if way in OURS or way == MULTISTEP_PROFILE:
-            settings = {"quality": "balanced"} | OURS.get(way, {"calls": True, "profile": True})
+        if way in OURS:
+            settings = {"quality": "balanced"} | OURS[way]
             if "calls" in settings:
                 settings["calls"] = round(CALLS * row["calls"] / STEPS)
             if "profile" in settings:
-                settings["profile"] = self._profile if way in OURS else self._multistep
+                settings["profile"] = self._profiles[settings["profile"]]
             (patcher,) = self._accelerate(plain, **settings)
         elif way == HALF:
             found["tolerance"] = self._tolerance(name, row["calls"] / 2)
@@ -181,15 +186,18 @@ class Bench:
             (patcher,) = self._accelerate(self._miniature.patcher, "custom", tolerance=tolerance)
             return self._run(patcher, name, self._pictures[0])[1] <= calls
 
-        place = bisect.bisect_left(TOLERANCES[:-1], True, key=is_large_enough)
-        return TOLERANCES[place]
+        return _first(TOLERANCES, is_large_enough)
 
     def _threshold(self, node: Any, name: str, calls: int) -> float:
         def is_dear_enough(threshold: float) -> bool:
             return self._run(self._cached(node, threshold), name, self._pictures[0])[1] >= calls
 
-        place = bisect.bisect_left(THRESHOLDS[:-1], True, key=is_dear_enough)
-        return THRESHOLDS[place]
+        return _first(THRESHOLDS, is_dear_enough)
+
+
+def _first(values: Sequence[float], is_enough: Callable[[float], bool]) -> float:
+    """The first that is enough, where all after it are, too; else the last."""
+    return values[bisect.bisect_left(values[:-1], True, key=is_enough)]
 
 
 def _in_full(row: dict[str, Any]) -> bool:
