@@ -8,10 +8,10 @@ the others at the miniature's. An exact number of calls is 15 of 50, and as larg
 numbers; with a profile, it is the one published with the miniature, which was measured in
 diffusers; multistep samplers also with one that `--multistep` names. EasyCache and LazyCache look
 at every number of the latent, because it is so small; their threshold is the largest that makes no
-fewer calls than ours do on the first picture, from 0.01 to 1. Half the calls are made at the
-smallest tolerance, from 0.02 to 0.08, that makes no more on the first picture; only of samplers of
-which ours makes more than half. Fewer steps make as many calls as ours, or one step's more. What
-the file in the folder has already is not measured again.
+fewer calls than ours do on the first picture, from 0.01 to 1. Half the calls are an exact number,
+with the published profile, for samplers of which ours makes more than half. Fewer steps make as
+many calls as ours, or one step's more. What the file in the folder has already is not measured
+again.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from adaptive_diffusion.published import FILE
 
 STEPS = 50
 THRESHOLDS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
-TOLERANCES = (0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05, 0.055, 0.06, 0.07, 0.08)
 CALLS = 15
 PUBLISHED, MULTISTEP = "published", "multistep"  # where a profile is from
+HALF = "ours, half the calls, profile"
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, no backfill": {"backfill": False},
@@ -47,10 +47,10 @@ OURS: dict[str, dict[str, Any]] = {
     f"ours, {CALLS} calls": {"calls": CALLS},
     f"ours, {CALLS} calls, profile": {"calls": CALLS, "profile": PUBLISHED},
     f"ours, {CALLS} calls, multistep profile": {"calls": CALLS, "profile": MULTISTEP},
+    HALF: {"calls": STEPS // 2, "profile": PUBLISHED},
 }
-HALF = "ours, half the calls"
 CACHES = ("EasyCache", "LazyCache")
-WAYS = (*OURS, HALF, *CACHES, "fewer steps")
+WAYS = (*OURS, *CACHES, "fewer steps")
 MULTISTEP_SAMPLERS = (
     "deis",
     "dpmpp_2m",
@@ -100,16 +100,15 @@ class Bench:
             (ours,) = self._accelerate(plain, "balanced")
             row["ours"] = self._compare(made, lambda each: self._run(ours, name, each))
             row["note"] = "; ".join(ours.get_attachment("adaptive_diffusion").report.notes)
-        if not _in_full(row):
-            for way in ways:
-                if way not in row and self._fits(way, name, row):
-                    row[way] = self._way(way, name, made, row)
+        for way in _open_ways(row, ways):
+            if self._fits(way, name, row):
+                row[way] = self._way(way, name, made, row)
         return row
 
     def _fits(self, way: str, name: str, row: dict[str, Any]) -> bool:
         """Whether there is something to measure of this way."""
-        if way == HALF:
-            return bool(row["ours"]["calls"] > row["calls"] / 2)
+        if way == HALF and row["ours"]["calls"] <= row["calls"] / 2:
+            return False
         profile = OURS.get(way, {}).get("profile")
         if profile == MULTISTEP and name not in MULTISTEP_SAMPLERS:
             return False
@@ -123,13 +122,10 @@ class Bench:
         if way in OURS:
             settings = {"quality": "balanced"} | OURS[way]
             if "calls" in settings:
-                settings["calls"] = round(CALLS * row["calls"] / STEPS)
+                settings["calls"] = round(settings["calls"] * row["calls"] / STEPS)
             if "profile" in settings:
                 settings["profile"] = self._profiles[settings["profile"]]
             (patcher,) = self._accelerate(plain, **settings)
-        elif way == HALF:
-            found["tolerance"] = self._tolerance(name, row["calls"] / 2)
-            (patcher,) = self._accelerate(plain, "custom", tolerance=found["tolerance"])
         elif way in CACHES:
             try:
                 found["threshold"] = self._threshold(
@@ -181,13 +177,6 @@ class Bench:
         patcher.model_options["transformer_options"]["easycache"].subsample_factor = 1
         return patcher
 
-    def _tolerance(self, name: str, calls: float) -> float:
-        def is_large_enough(tolerance: float) -> bool:
-            (patcher,) = self._accelerate(self._miniature.patcher, "custom", tolerance=tolerance)
-            return self._run(patcher, name, self._pictures[0])[1] <= calls
-
-        return _first(TOLERANCES, is_large_enough)
-
     def _threshold(self, node: Any, name: str, calls: int) -> float:
         def is_dear_enough(threshold: float) -> bool:
             return self._run(self._cached(node, threshold), name, self._pictures[0])[1] >= calls
@@ -200,9 +189,13 @@ def _first(values: Sequence[float], is_enough: Callable[[float], bool]) -> float
     return values[bisect.bisect_left(values[:-1], True, key=is_enough)]
 
 
-def _in_full(row: dict[str, Any]) -> bool:
-    """Whether our node skips nothing of that sampler."""
-    return "ours" in row and row["ours"]["calls"] == row["calls"]
+def _open_ways(row: dict[str, Any], ways: Sequence[str]) -> list[str]:
+    """What is still to be measured beside ours."""
+    if row["note"].startswith("the sampler ran in full"):
+        return []
+    if row["ours"]["calls"] == row["calls"]:  # then only an exact number of calls says more
+        ways = [way for way in ways if "calls" in OURS.get(way, {})]
+    return [way for way in ways if way not in row]
 
 
 def _mean(values: Any) -> float:
@@ -225,8 +218,8 @@ def table(result: dict[str, Any]) -> str:
         "with the miniature and was measured in diffusers, under noise where the sampler adds "
         "some. The multistep profile was measured under DEIS, or under flow matching "
         "DPM-Solver++.",
-        "- Half the calls: at the smallest tolerance, from 0.02 to 0.08, that makes no more "
-        "on the first picture; for samplers of which ours makes more.",
+        "- Half the calls: an exact number, with the published profile; for samplers of which "
+        "ours makes more.",
         "- EasyCache and LazyCache: at the largest threshold that makes no fewer calls than ours "
         "on the first picture, or at the smallest tried. They look at every number of the latent.",
         f"- Identical pictures count as {IDENTICAL_DB:g} dB; = is identical in all pictures, and – "
@@ -242,10 +235,10 @@ def table(result: dict[str, Any]) -> str:
         cells = [_cell(row.get(way)) for way in WAYS]
         if row.get("note"):
             notes.append(f"- `{row['sampler']}`: {row['note']}.")
-        if _in_full(row):
-            cells = ["in full", *["–"] * (len(WAYS) - 1)]
+        if row["ours"]["calls"] == row["calls"]:
+            cells[0] = "in full"
         lines.append(f"| `{row['sampler']}` | {row['calls']:g} | " + " | ".join(cells) + " |")
-    exact = [row["identical at tolerance 0"] for row in result["rows"] if "ours" in row]
+    exact = [row["identical at tolerance 0"] for row in result["rows"]]
     identical = f"{sum(exact)} of {len(exact)} samplers"
     lines += ["", f"At tolerance 0, bit-identical to the plain run: {identical}.", ""]
     return "\n".join([*lines, *notes, ""])
@@ -296,7 +289,7 @@ def main() -> None:
     rows = {row["sampler"]: row for row in result["rows"]}
     for sampler in arguments.samplers or names:
         row = rows.get(sampler, {})
-        if "ours" in row and (_in_full(row) or all(way in row for way in arguments.ways)):
+        if "ours" in row and not _open_ways(row, arguments.ways):
             continue
         rows[sampler] = bench.sampler(sampler, arguments.ways, row)
         result["rows"] = list(rows.values())

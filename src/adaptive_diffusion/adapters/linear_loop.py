@@ -87,7 +87,7 @@ class LinearLoop:
         self.plan: list[bool] = []
         self._trajectory = Trajectory(policy, schedule, samples)
         self._streams = [
-            LinearStream(policy, schedule, samples, found.response, exchange, any(found.noise))
+            LinearStream(policy, schedule, samples, found.response, exchange, found.noise)
             for _ in range(parts)
         ]
         for part, stream in enumerate(self._streams):

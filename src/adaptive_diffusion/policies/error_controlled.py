@@ -22,6 +22,19 @@ constant that has grown since it was last measured is taken to grow by as much a
 that has fallen is believed by half. And a run that goes further than the one before it gets only
 that share of the tolerance, so that runs change their length rarely: the errors of equal runs
 cancel to a good part.
+
+Where the solver adds noise, the last velocity is reused. Noise is a random walk: the error grows
+like the root of the number of steps, and the factor is half as large. One more condition holds
+there. An error of the output is an error :math:`|B_k|\,r_k` of the predicted clean sample
+:math:`A_k x_k + B_k e_k`, for outputs have about the size one. Late in the run it does no harm.
+Early it does: a sample that is mostly noise becomes another picture. So with :math:`s_k`, the share
+of noise, nothing is skipped while
+
+.. math:: s_k\,|B_k|\,r_k > \tfrac14
+
+for a forecast as long as the next one, at any of the last computed steps. As many of these count as
+a quarter of the loop has, for decisions come in bursts. Until so many are computed, nothing is
+skipped.
 """
 
 from __future__ import annotations
@@ -44,10 +57,13 @@ QUALITIES = {"faithful": 0.005, "balanced": 0.02, "fast": 0.08}
 """Tolerances by name."""
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
-_SCALE = 2.5  # of the tolerance
+_SCALE = 2.5  # of the tolerance,
+_NOISY_SCALE = 1.25  # and where the solver adds noise
 _HARDLY = 0.05  # a smaller share of skipped steps is next to nothing,
 _LONG = 20  # in a loop of so many steps: shorter ones have little to skip
 _STEEPEST = 4.0  # how much the constant may be taken to grow
+_UNDECIDED = 0.25  # a larger error of the clean sample, times the share of noise, is too much
+_MEMORY = 0.25  # of the loop: so many computed steps say whether the picture is undecided
 
 
 @dataclass(frozen=True)
@@ -79,11 +95,12 @@ class ErrorControlled(Policy):
         computed = trace.computed
         if len(computed) < _WARM_UP or trace.is_last or trace.skips >= self.max_skip:
             return True
-        at = trace.schedule.coordinates
-        latest, nodes = computed[-1], [at[step] for step in computed[-trace.nodes :]]
-        constant = _expected_constant(trace, computed)
+        if trace.nodes == 1 and _is_undecided(trace, computed):
+            return True
+        latest, constant = computed[-1], _expected_constant(trace, computed)
+        scale = _SCALE if trace.nodes > 1 else _NOISY_SCALE
         error = sum(
-            _SCALE * trace.schedule.gains[step] * constant * growth(nodes, at[step])
+            scale * trace.schedule.gains[step] * constant * _growth(trace, computed, step)
             for step in range(latest + 1, trace.step + 1)
         )
         # written so that an error that is not a number means: compute
@@ -117,6 +134,29 @@ def _expected_constant(trace: Trace, computed: list[int]) -> float:
 def _constant(trace: Trace, computed: list[int]) -> float:
     """What the error measured at the last of these steps says, whatever the way to it."""
     *before, step = computed
+    return trace.errors[step] / _growth(trace, before, step)
+
+
+def _growth(trace: Trace, computed: list[int], step: int) -> float:
+    """How much an error has grown at a step, by its distances to the computed steps before it."""
+    if trace.nodes == 1:
+        return math.sqrt(step - computed[-1])
     at = trace.schedule.coordinates
-    nodes = [at[node] for node in before[-trace.nodes :]]
-    return trace.errors[step] / growth(nodes, at[step])
+    return growth([at[node] for node in computed[-trace.nodes :]], at[step])
+
+
+def _is_undecided(trace: Trace, computed: list[int]) -> bool:
+    """Whether a forecast may still make another picture of a sample that is mostly noise."""
+    schedule, recent = trace.schedule, max(1, int(_MEMORY * len(trace.schedule)))
+    if schedule.clean is None:
+        return False
+    if len(computed) <= recent:
+        return True
+    grown = _growth(trace, computed, trace.step)
+    return not all(
+        schedule.noise[step] * abs(schedule.clean[step][1]) * constant * grown <= _UNDECIDED
+        for step, constant in (
+            (computed[last], _constant(trace, computed[: last + 1]))
+            for last in range(len(computed) - recent, len(computed))
+        )
+    )

@@ -46,17 +46,17 @@ class LinearStream:
         samples: how many samples decide for themselves.
         response: how the loop answers its model.
         exchange: for every call, what is forecast.
-        draws_noise: whether the sampler adds noise on its way.
+        noise: for every call, whether noise has been added to its sample on the way.
 
     Attributes:
         errors: relative error of the present call's forecast, one per sample, the largest of its
             outputs; None if not measured.
         changes: mean absolute change of the sample up to the present call; None if not measured.
-        turned: whether the sampler began to add noise on its way; it is known before.
+        turned: whether the sampler adds its first noise after the present call: what was measured
+            before it says nothing of what follows. Velocities are forecast from the start.
         repeats: whether steps can be taken again; none is.
     """
 
-    turned = False
     repeats: bool | None = None
 
     def __init__(
@@ -66,10 +66,11 @@ class LinearStream:
         samples: int,
         response: LinearResponse,
         exchange: Sequence[Exchange],
-        draws_noise: bool,
+        noise: Sequence[bool],
     ) -> None:
         self.errors: Tensor | None = None
         self.changes: Tensor | None = None
+        self.turned = False
         self._policy = policy
         self._samples = samples
         self._response = response
@@ -77,7 +78,8 @@ class LinearStream:
         self._forecasters = [
             Forecaster(policy, schedule, samples, output) for output in range(response.outputs)
         ]
-        if draws_noise:
+        self._noise = noise
+        if any(noise):
             for forecaster in self._forecasters:
                 forecaster.hear_of_noise(True)
         self._corrections = Corrections(response)
@@ -122,6 +124,7 @@ class LinearStream:
             outputs: the denoiser's, with anything in the other samples' rows; None if for none.
             sample: what `enter` gave.
         """
+        self.turned = self._policy.observes == "errors" and self._adds_noise_first_after(call)
         values = self._values(call, mask, outputs, sample)
         filled = self._complete(call, mask, values, sample)
         self._last = values
@@ -147,6 +150,9 @@ class LinearStream:
     def leave(self, result: Tensor) -> Tensor:
         """The loop's result with what it lacks."""
         return _plus(result, self._corrections.at(self._response.calls))
+
+    def _adds_noise_first_after(self, call: int) -> bool:
+        return not self._noise[call] and any(self._noise[call + 1 : call + 2])
 
     def _see(self, sample: Tensor) -> None:
         if self._policy.observes != "changes":
