@@ -231,14 +231,15 @@ def table(result: dict[str, Any]) -> str:
         "|---" * (len(WAYS) + 2) + "|",
     ]
     notes = []
-    for row in result["rows"]:
+    measured = [row for row in result["rows"] if "ours" in row]
+    for row in measured:
         cells = [_cell(row.get(way)) for way in WAYS]
         if row.get("note"):
             notes.append(f"- `{row['sampler']}`: {row['note']}.")
         if row["ours"]["calls"] == row["calls"]:
             cells[0] = "in full"
         lines.append(f"| `{row['sampler']}` | {row['calls']:g} | " + " | ".join(cells) + " |")
-    exact = [row["identical at tolerance 0"] for row in result["rows"]]
+    exact = [row["identical at tolerance 0"] for row in measured]
     identical = f"{sum(exact)} of {len(exact)} samplers"
     lines += ["", f"At tolerance 0, bit-identical to the plain run: {identical}.", ""]
     return "\n".join([*lines, *notes, ""])

@@ -220,3 +220,66 @@ def test_a_loop_in_which_next_to_nothing_was_skipped_is_remarked() -> None:
     assert not policy.remark([True] * 40 + [False] * 3)
     assert not ErrorControlled(0).remark([True] * 20)
     assert not policy.remark([True] * 12)  # so short a loop has little to skip
+
+
+LOOP = 40
+LEVELS = [1 - i / LOOP for i in range(LOOP + 1)]  # flow matching: half of the loop is mostly noise
+
+
+def noisy_trace(done: int, clean_error: float) -> Trace:
+    """A loop under noise, computed so far, whose forecasts make these errors of a clean sample.
+
+    The error is weighted by the share of noise, as the policy does it.
+    """
+    schedule = NoiseSchedule.from_levels(
+        [1 - level for level in LEVELS], LEVELS, prediction="flow_prediction"
+    )
+    errors = [clean_error / level**2 for level in LEVELS[:done]]
+    return Trace(schedule, 1, [True] * done, errors, [0.1] * done)
+
+
+def skips(trace: Trace) -> bool:
+    return not ErrorControlled(tolerance=1e9).decide(trace)
+
+
+@given(st.integers(LOOP // 4 + 1, LOOP - 2), st.floats(0, 1))
+def test_under_noise_nothing_is_skipped_while_the_clean_sample_is_not_predicted(
+    done: int, error: float
+) -> None:
+    assert skips(noisy_trace(done, error)) is (error <= 0.25)
+
+
+@given(st.integers(LOOP // 4 + 1, LOOP - 2), st.integers(0, LOOP), st.floats(0.3, 1))
+def test_under_noise_a_large_error_counts_for_a_quarter_of_the_loop(
+    done: int, ago: int, error: float
+) -> None:
+    trace = noisy_trace(done, 0.1)
+    at = done - 1 - ago
+    if at >= 1:
+        trace.errors[at] = error / LEVELS[at] ** 2
+        assert skips(trace) is (ago >= LOOP // 4)
+
+
+@given(st.integers(0, LOOP - 2), st.floats(0, 0.2))
+def test_under_noise_a_quarter_of_the_loop_is_computed_first(done: int, error: float) -> None:
+    assert skips(noisy_trace(done, error)) is (done > LOOP // 4)
+
+
+@given(st.floats(0.26, 1))
+def test_without_noise_the_clean_sample_is_not_looked_at(error: float) -> None:
+    trace = dataclasses.replace(noisy_trace(LOOP // 2, error), nodes=2)
+    assert skips(trace)
+
+
+@given(st.integers(LOOP - 8, LOOP - 2), st.floats(1e-4, 1e-3))
+def test_under_noise_an_error_grows_like_the_root_of_the_steps(done: int, error: float) -> None:
+    """Measured over two steps or over three: the next forecast is expected to be as good."""
+
+    def trace(gap: int) -> Trace:
+        mask = [step % gap == (done - 1) % gap for step in range(done)]
+        errors = [math.sqrt(gap) * error if computed else math.nan for computed in mask]
+        return dataclasses.replace(noisy_trace(done, 0.0), mask=mask, errors=errors)
+
+    for tolerance in [1.07**k * 1e-7 for k in range(200)]:
+        policy = ErrorControlled(tolerance)
+        assert policy.decide(trace(2)) == policy.decide(trace(3))
