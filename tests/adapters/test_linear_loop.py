@@ -226,6 +226,31 @@ def test_it_is_what_replaying_gives_whatever_is_skipped(
     torch.testing.assert_close(result, expected, rtol=2e-4, atol=2e-4)
 
 
+def noisy_later(model: Any, x: Tensor, levels: Tensor) -> Tensor:
+    """Euler's method, and its ancestral form in the second half."""
+    half = len(levels) // 2
+    return SAMPLERS["ancestral"](model, euler(model, x, levels[: half + 1]), levels[half:])
+
+
+def test_what_was_measured_before_the_first_noise_says_nothing_of_what_follows() -> None:
+    """A quarter of the loop is computed before the first skip, and again once there is noise."""
+    levels = sigmas(40)
+    _, report = run(noisy_later, ErrorControlled(tolerance=1e3), levels=levels)
+    (mask,) = report.mask
+    begins = found_of(noisy_later, levels).noise.index(True)
+    assert begins == 21
+    assert all(mask[:11])
+    assert not any(mask[11 : begins - 5])
+    assert all(mask[begins : begins + 10])
+    assert not all(mask[begins + 10 :])
+
+
+def test_a_plan_knows_all_calls_and_is_kept_where_the_noise_begins() -> None:
+    plan = [True, *[False, False, True] * 13]
+    _, report = run(noisy_later, FixedSchedule(plan), levels=sigmas(40))
+    assert report.mask == [plan]
+
+
 SHARE = torch.linspace(0, 1, 16)
 
 

@@ -24,8 +24,7 @@ that share of the tolerance, so that runs change their length rarely: the errors
 cancel to a good part.
 
 Where the solver adds noise, the last velocity is reused. Noise is a random walk: the error grows
-like the root of the number of steps, and the factor is half as large. One more condition holds
-there. An error of the output is an error :math:`|B_k|\,r_k` of the predicted clean sample
+like the root of the number of steps. One more condition holds there. An error of the output is an error :math:`|B_k|\,r_k` of the predicted clean sample
 :math:`A_k x_k + B_k e_k`, for outputs have about the size one. Late in the run it does no harm.
 Early it does: a sample that is mostly noise becomes another picture. So with :math:`s_k`, the share
 of noise, nothing is skipped while
@@ -57,8 +56,7 @@ QUALITIES = {"faithful": 0.005, "balanced": 0.02, "fast": 0.08}
 """Tolerances by name."""
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
-_SCALE = 2.5  # of the tolerance,
-_NOISY_SCALE = 1.25  # and where the solver adds noise
+_SCALE = 2.5  # of the tolerance
 _HARDLY = 0.05  # a smaller share of skipped steps is next to nothing,
 _LONG = 20  # in a loop of so many steps: shorter ones have little to skip
 _STEEPEST = 4.0  # how much the constant may be taken to grow
@@ -98,9 +96,8 @@ class ErrorControlled(Policy):
         if trace.nodes == 1 and _is_undecided(trace, computed):
             return True
         latest, constant = computed[-1], _expected_constant(trace, computed)
-        scale = _SCALE if trace.nodes > 1 else _NOISY_SCALE
         error = sum(
-            scale * trace.schedule.gains[step] * constant * _growth(trace, computed, step)
+            _SCALE * trace.schedule.gains[step] * constant * _growth(trace, computed, step)
             for step in range(latest + 1, trace.step + 1)
         )
         # written so that an error that is not a number means: compute
