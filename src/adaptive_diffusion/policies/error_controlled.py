@@ -24,10 +24,10 @@ that share of the tolerance, so that runs change their length rarely: the errors
 cancel to a good part.
 
 Where the solver adds noise, the last velocity is reused. Noise is a random walk: the error grows
-like the root of the number of steps. One more condition holds there. An error of the output is an error :math:`|B_k|\,r_k` of the predicted clean sample
-:math:`A_k x_k + B_k e_k`, for outputs have about the size one. Late in the run it does no harm.
-Early it does: a sample that is mostly noise becomes another picture. So with :math:`s_k`, the share
-of noise, nothing is skipped while
+like the root of the number of steps. And one more condition holds. An error of the output is an
+error :math:`|B_k|\,r_k` of the predicted clean sample :math:`A_k x_k + B_k e_k`, for outputs have
+about the size one. By a large one, a sample that is mostly noise may become another picture. So
+with :math:`s_k`, the share of noise, nothing is skipped while
 
 .. math:: s_k\,|B_k|\,r_k > \tfrac14
 
