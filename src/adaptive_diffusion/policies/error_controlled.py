@@ -38,6 +38,7 @@ skipped.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,11 +150,12 @@ def _is_undecided(trace: Trace, computed: list[int]) -> bool:
         return False
     if len(computed) <= recent:
         return True
-    grown = _growth(trace, computed, trace.step)
+    longer = _growth(trace, computed, trace.step)
     return not all(
-        schedule.noise[step] * abs(schedule.clean[step][1]) * constant * grown <= _UNDECIDED
-        for step, constant in (
-            (computed[last], _constant(trace, computed[: last + 1]))
-            for last in range(len(computed) - recent, len(computed))
-        )
+        schedule.noise[step]
+        * abs(schedule.clean[step][1])
+        * trace.errors[step]
+        * (longer / _growth(trace, [before], step))
+        <= _UNDECIDED
+        for before, step in itertools.pairwise(computed[-recent - 1 :])
     )
