@@ -100,17 +100,24 @@ class Bench:
             (ours,) = self._accelerate(plain, "balanced")
             row["ours"] = self._compare(made, lambda each: self._run(ours, name, each))
             row["note"] = "; ".join(ours.get_attachment("adaptive_diffusion").report.notes)
-        for way in _open_ways(row, ways):
-            if self._fits(way, name, row):
-                row[way] = self._way(way, name, made, row)
+        for way in self.open_ways(row, ways):
+            row[way] = self._way(way, name, made, row)
         return row
 
-    def _fits(self, way: str, name: str, row: dict[str, Any]) -> bool:
+    def open_ways(self, row: dict[str, Any], ways: Sequence[str]) -> list[str]:
+        """What is still to be measured of a row that has ours."""
+        if row["note"].startswith("the sampler ran in full"):
+            return []
+        return [way for way in ways if way not in row and self._fits(way, row)]
+
+    def _fits(self, way: str, row: dict[str, Any]) -> bool:
         """Whether there is something to measure of this way."""
+        if _in_full(row) and "calls" not in OURS.get(way, {}):
+            return False  # then only an exact number of calls says more
         if way == HALF and row["ours"]["calls"] <= row["calls"] / 2:
             return False
         profile = OURS.get(way, {}).get("profile")
-        if profile == MULTISTEP and name not in MULTISTEP_SAMPLERS:
+        if profile == MULTISTEP and row["sampler"] not in MULTISTEP_SAMPLERS:
             return False
         return profile is None or profile in self._profiles
 
@@ -189,13 +196,9 @@ def _first(values: Sequence[float], is_enough: Callable[[float], bool]) -> float
     return values[bisect.bisect_left(values[:-1], True, key=is_enough)]
 
 
-def _open_ways(row: dict[str, Any], ways: Sequence[str]) -> list[str]:
-    """What is still to be measured beside ours."""
-    if row["note"].startswith("the sampler ran in full"):
-        return []
-    if row["ours"]["calls"] == row["calls"]:  # then only an exact number of calls says more
-        ways = [way for way in ways if "calls" in OURS.get(way, {})]
-    return [way for way in ways if way not in row]
+def _in_full(row: dict[str, Any]) -> bool:
+    """Whether our node skips nothing of that sampler."""
+    return bool(row["ours"]["calls"] == row["calls"])
 
 
 def _mean(values: Any) -> float:
@@ -236,7 +239,7 @@ def table(result: dict[str, Any]) -> str:
         cells = [_cell(row.get(way)) for way in WAYS]
         if row.get("note"):
             notes.append(f"- `{row['sampler']}`: {row['note']}.")
-        if row["ours"]["calls"] == row["calls"]:
+        if _in_full(row):
             cells[0] = "in full"
         lines.append(f"| `{row['sampler']}` | {row['calls']:g} | " + " | ".join(cells) + " |")
     exact = [row["identical at tolerance 0"] for row in measured]
@@ -290,7 +293,7 @@ def main() -> None:
     rows = {row["sampler"]: row for row in result["rows"]}
     for sampler in arguments.samplers or names:
         row = rows.get(sampler, {})
-        if "ours" in row and not _open_ways(row, arguments.ways):
+        if "ours" in row and not bench.open_ways(row, arguments.ways):
             continue
         rows[sampler] = bench.sampler(sampler, arguments.ways, row)
         result["rows"] = list(rows.values())

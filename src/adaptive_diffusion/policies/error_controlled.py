@@ -94,7 +94,7 @@ class ErrorControlled(Policy):
         computed = trace.computed
         if len(computed) < _WARM_UP or trace.is_last or trace.skips >= self.max_skip:
             return True
-        if trace.nodes == 1 and _is_undecided(trace, computed):
+        if _is_undecided(trace, computed):
             return True
         latest, constant = computed[-1], _expected_constant(trace, computed)
         error = sum(
@@ -129,7 +129,7 @@ def _expected_constant(trace: Trace, computed: list[int]) -> float:
     return math.sqrt(latest * before)
 
 
-def _constant(trace: Trace, computed: list[int]) -> float:
+def _constant(trace: Trace, computed: Sequence[int]) -> float:
     """What the error measured at the last of these steps says, whatever the way to it."""
     *before, step = computed
     return trace.errors[step] / _growth(trace, before, step)
@@ -144,18 +144,18 @@ def _growth(trace: Trace, computed: list[int], step: int) -> float:
 
 
 def _is_undecided(trace: Trace, computed: list[int]) -> bool:
-    """Whether a forecast may still make another picture of a sample that is mostly noise."""
-    schedule, recent = trace.schedule, max(1, int(_MEMORY * len(trace.schedule)))
-    if schedule.clean is None:
+    """Whether a forecast under noise may still make another picture of the sample."""
+    schedule, recent = trace.schedule, int(_MEMORY * len(trace.schedule))
+    if trace.nodes > 1 or schedule.clean is None:
         return False
     if len(computed) <= recent:
         return True
-    longer = _growth(trace, computed, trace.step)
+    grown = _growth(trace, computed, trace.step)
     return not all(
         schedule.noise[step]
         * abs(schedule.clean[step][1])
-        * trace.errors[step]
-        * (longer / _growth(trace, [before], step))
+        * _constant(trace, (before, step))
+        * grown
         <= _UNDECIDED
         for before, step in itertools.pairwise(computed[-recent - 1 :])
     )

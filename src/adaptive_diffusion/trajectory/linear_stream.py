@@ -124,6 +124,7 @@ class LinearStream:
             outputs: the denoiser's, with anything in the other samples' rows; None if for none.
             sample: what `enter` gave.
         """
+        # where no errors are looked at, nothing need be measured anew: a plan knows all calls
         self.turned = self._policy.observes == "errors" and self._adds_noise_first_after(call)
         values = self._values(call, mask, outputs, sample)
         filled = self._complete(call, mask, values, sample)
