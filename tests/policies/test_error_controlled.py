@@ -219,7 +219,9 @@ def test_a_loop_in_which_next_to_nothing_was_skipped_is_remarked() -> None:
     assert policy.remark([True] * 49 + [False]).startswith("1 of 50 steps skipped")
     assert not policy.remark([True] * 40 + [False] * 3)
     assert not ErrorControlled(0).remark([True] * 20)
-    assert not policy.remark([True] * 12)  # so short a loop has little to skip
+    assert policy.remark([True] * 12).startswith("none of 12 steps skipped")
+    assert not policy.remark([True] * 11 + [False])
+    assert not policy.remark([True] * 4)  # the report says that so short a loop has no skips
 
 
 LOOP = 40

@@ -58,8 +58,7 @@ QUALITIES = {"faithful": 0.005, "balanced": 0.02, "fast": 0.08}
 
 _WARM_UP = 3  # steps until a forecast has been compared with the truth once
 _SCALE = 2.5  # of the tolerance
-_HARDLY = 0.05  # a smaller share of skipped steps is next to nothing,
-_LONG = 20  # in a loop of so many steps: shorter ones have little to skip
+_HARDLY = 0.05  # a smaller share of skipped steps is next to nothing
 _STEEPEST = 4.0  # how much the constant may be taken to grow
 _UNDECIDED = 0.25  # a larger error of the clean sample, times the share of noise, is too much
 _MEMORY = 0.25  # of the loop: so many computed steps say whether the picture is undecided
@@ -107,7 +106,7 @@ class ErrorControlled(Policy):
     def remark(self, mask: Sequence[bool]) -> str:
         """Where next to nothing was skipped, what to do about it."""
         steps, skipped = len(mask), len(mask) - sum(mask)
-        if self.tolerance == 0 or steps < _LONG or skipped >= _HARDLY * steps:
+        if self.tolerance == 0 or steps < self.fewest_steps or skipped >= _HARDLY * steps:
             return ""
         return (
             f"{skipped or 'none'} of {steps} steps skipped: a tolerance of {self.tolerance:g} "
