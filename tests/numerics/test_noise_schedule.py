@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ from tiny_pipelines import BETAS
 from torch import Tensor
 
 from adaptive_diffusion.adapters.diffusers.scheduler_step import noise_schedule, position_of
+from adaptive_diffusion.numerics.linear_response import LinearResponse
 from adaptive_diffusion.numerics.noise_schedule import PREDICTIONS, NoiseSchedule, is_monotonic
 
 PREDICTING_DDIM = {
@@ -244,3 +246,11 @@ def test_monotonic_means_rising_or_falling_without_a_pause(values: list[int]) ->
     pairs = list(pairwise(values))
     expected = all(a < b for a, b in pairs) or all(a > b for a, b in pairs)
     assert is_monotonic(values) == expected
+
+
+def test_what_a_schedule_has_is_of_all_its_steps() -> None:
+    schedule = NoiseSchedule.uniform(5)
+    with pytest.raises(ValueError, match="N entries"):
+        dataclasses.replace(schedule, gains=(0.1,) * 4)
+    with pytest.raises(ValueError, match="4 calls to 5 steps"):
+        dataclasses.replace(schedule, response=LinearResponse(torch.zeros(5, 4, 1)))

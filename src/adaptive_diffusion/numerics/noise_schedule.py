@@ -95,6 +95,8 @@ class NoiseSchedule:
         others = (self.gains, self.noise, self.clean, self.velocity, self.scales)
         if any(each is not None and len(each) != len(self) for each in others):
             raise ValueError("all that a schedule has needs N entries")
+        if self.response is not None and self.response.calls != len(self):
+            raise ValueError(f"the response of {self.response.calls} calls to {len(self)} steps")
 
     @classmethod
     def from_levels(
