@@ -20,6 +20,7 @@ from statistics import fmean
 import torch
 
 import adaptive_diffusion as ad
+from adaptive_diffusion.apps.bench.summary import worst_tenth
 from adaptive_diffusion.apps.closeness import IDENTICAL_DB, closeness
 from adaptive_diffusion.apps.environment import describe_device
 from adaptive_diffusion.apps.loading import LoadOptions, load_pipeline
@@ -70,16 +71,17 @@ CELLS = (
 
 def study(cell: Cell, count: int) -> Iterator[dict]:
     """One row for every way to make the samples; a way that fails says why."""
-    full = make(sampler(cell, None), cell.samples(count))[0]
+    samples, single = cell.samples(count), sampler(cell, "float32")
+    full, _ = make(single, samples)
     for dtype in ("bfloat16", "float16"):
         try:
-            made = make(sampler(cell, dtype), cell.samples(count))
+            made = make(sampler(cell, dtype), samples)
         except TypeError as error:
             yield {"cell": cell.name, "way": dtype, "error": str(error)}
         else:
             yield {"cell": cell.name, "way": dtype} | compare(*made, full)
     for way, policy in policies(cell):
-        made = make(sampler(cell, None), cell.samples(count), policy)
+        made = make(single, samples, policy)
         yield {"cell": cell.name, "way": way} | compare(*made, full)
 
 
@@ -94,7 +96,7 @@ def policies(cell: Cell) -> Iterator[tuple[str, Policy]]:
         yield "measured plan", profile.policy(nfe=STEPS // 2)
 
 
-def sampler(cell: Cell, dtype: str | None) -> Sampler:
+def sampler(cell: Cell, dtype: str) -> Sampler:
     pipe = load_pipeline(cell.model, LoadOptions(device="cpu", dtype=dtype))
     arguments = ARGUMENTS.get(cell.model, {})
     return Sampler(pipe, Settings(STEPS, cell.guidance, arguments=arguments))
@@ -116,12 +118,12 @@ def make(
 
 def compare(made: Sequence[Medium], nfe: float, full: Sequence[Medium]) -> dict[str, float]:
     pairs = zip(made, full, strict=True)
-    decibels = sorted(min(closeness(one, other)[0], IDENTICAL_DB) for one, other in pairs)
+    decibels = [min(closeness(one, other)[0], IDENTICAL_DB) for one, other in pairs]
     return {
         "nfe": round(nfe, 1),
         "psnr_db": round(fmean(decibels), 1),
-        "worst_tenth_db": round(fmean(decibels[: max(1, len(decibels) // 10)]), 1),
-        "worst_db": round(decibels[0], 1),
+        "worst_tenth_db": round(worst_tenth(decibels), 1),
+        "worst_db": round(min(decibels), 1),
     }
 
 
